@@ -1,0 +1,381 @@
+/// The books of one tenant's pages: the only place where records change.
+///
+/// The records live in a table that outlives the worker; everything else here (bitmaps, counts, slots) is private, and can
+/// be rebuilt from them. Every method is one atomic step under the ledger's lock. *When* a step may be taken, and under
+/// which gate, is the services' business; the ledger keeps each step consistent in itself.
+package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked Sendable {  // guarded by `lock`
+  package let pageCount: Int
+  private let table: Table
+  private let lock: Lock
+  private var books = Books(pageCount: 0)
+
+  /// What is known only to this process.
+  private struct Books {
+    var isOpen: Bool { staged.capacity > 0 }
+    var staged: PageBitmap
+    /// Staged copies that nobody needs any more, and whose memory is still to be given back.
+    var releasable: PageBitmap
+    /// Removed by the tenant, and perhaps not carried out by the kernel yet.
+    var discarding: PageBitmap
+    var unreadable: PageBitmap
+    var discardGeneration = 0
+    var filePages = 0
+    var slots: SwapSlots
+    var counters = FaultCounters()
+
+    init(pageCount: Int) {
+      staged = PageBitmap(capacity: pageCount)
+      releasable = PageBitmap(capacity: pageCount)
+      discarding = PageBitmap(capacity: pageCount)
+      unreadable = PageBitmap(capacity: pageCount)
+      slots = SwapSlots(capacity: pageCount)
+    }
+  }
+
+  package init(pageCount: Int, table: Table, lock: Lock) {
+    self.pageCount = pageCount
+    self.table = table
+    self.lock = lock
+  }
+
+  // MARK: Opening and closing
+
+  /// Whether pages are monitored. Closed books cost no memory, and every page is the guest's.
+  package var isOpen: Bool { locked { books.isOpen } }
+
+  package func open() { locked { books = Books(pageCount: pageCount) } }
+
+  /// - Precondition: every page is the guest's again, or the tenant is dead.
+  package func close() {
+    locked {
+      books = Books(pageCount: 0)
+      table.reset()
+    }
+  }
+
+  // MARK: Looking
+
+  package func record(of page: PageIndex) -> PageRecord { table.record(of: page) }
+  package func checksum(of page: PageIndex) -> PageChecksum { table.checksum(of: page) }
+  package func owner(of slot: SwapSlot) -> PageIndex { locked { books.slots.owner(of: slot) } }
+
+  package var counts: PageCounts {
+    locked {
+      PageCounts(
+        staged: books.staged.count, file: books.filePages, unreadable: books.unreadable.count,
+        releasable: books.releasable.count, discarding: books.discarding.count,
+        pinnedRuns: books.slots.pinnedRuns, faults: books.counters)
+    }
+  }
+
+  package func resetCounters() { locked { books.counters = FaultCounters() } }
+
+  package func nextStaged(from page: PageIndex, before end: PageIndex, limit: Int) -> PageRange? {
+    locked { pages(books.staged.nextRun(from: page.rawValue, before: end.rawValue, limit: limit)) }
+  }
+
+  // MARK: Coming back
+
+  /// Pages have been installed in the guest, or were found there: the guest's content counts from now on. A valid slot
+  /// is kept, stale, so that trim can find the page unchanged later.
+  package func pagesReturned(_ range: PageRange, faultFrom source: FaultSource? = nil) {
+    locked {
+      for page in range {
+        let old = table.record(of: page)
+        leave(page, old)
+        table.setRecord(old.state == .unreadable ? .guest : old.moved(to: .guest), of: page)
+        if old.state == .unreadable, let slot = old.slot { books.slots.free(slot) }
+      }
+      books.counters.count(source)
+    }
+  }
+
+  /// A missing-page fault was served with zeros, or found the page there: whatever was removed from it is removed.
+  package func faultServedInGuest(_ page: PageIndex, source: FaultSource) {
+    locked {
+      books.discarding.remove(page.rawValue)
+      books.counters.count(source)
+    }
+  }
+
+  /// Pins the page's slot for reading. nil when the page is not in the file any more.
+  package func pinForRead(_ page: PageIndex) -> SwapSlot? {
+    locked {
+      let record = table.record(of: page)
+      guard record.state == .file, let slot = record.validSlot else { return nil }
+      books.slots.pin(slot..<(slot + 1))
+      return slot
+    }
+  }
+
+  package func unpin(_ slots: SlotRange) { locked { books.slots.unpin(slots) } }
+
+  /// The page's slot can't be read, or reads back wrong: it is never trusted again, and kept for another try.
+  ///
+  /// - Returns: false when the page is elsewhere by now.
+  package func pageUnreadable(_ page: PageIndex, slot: SwapSlot) -> Bool {
+    locked {
+      let old = table.record(of: page)
+      guard old.slot == slot, old.state == .file || old.state == .unreadable else { return false }
+      if old.state == .file { books.filePages -= 1 }
+      books.unreadable.insert(page.rawValue)
+      table.setRecord(PageRecord(.unreadable, slot: slot), of: page)
+      return true
+    }
+  }
+
+  /// The next consecutive slots, at or behind `start`, whose pages are in the file only (or could not be read before);
+  /// they are pinned.
+  package func pinNextFileRun(from start: SwapSlot, limit: Int) -> SlotRange? {
+    locked {
+      var position = start
+      while let used = books.slots.nextUsedRun(from: position, limit: .max) {
+        guard let first = used.first(where: { isInFileOnly($0) }) else {
+          position = used.upperBound
+          continue
+        }
+        var end = first + 1
+        while end < used.upperBound, first.distance(to: end) < limit, isInFileOnly(end) { end = end + 1 }
+        books.slots.pin(first..<end)
+        return first..<end
+      }
+      return nil
+    }
+  }
+
+  // MARK: Removed by the tenant
+
+  /// Forgets the pages' content everywhere. To be called under the exclusive gate.
+  package func discard(_ range: PageRange) {
+    locked {
+      guard books.isOpen else { return }
+      books.discardGeneration += 1
+      books.discarding.insert(range.lowerBound.rawValue..<range.upperBound.rawValue)
+      for page in range {
+        let old = table.record(of: page)
+        guard old != .guest else { continue }
+        leave(page, old)
+        table.setRecord(.guest, of: page)
+        if let slot = old.state == .unreadable ? old.slot : old.validSlot { books.slots.free(slot) }
+      }
+    }
+  }
+
+  /// Grows with every discard.
+  package var discardGeneration: Int { locked { books.discardGeneration } }
+
+  /// Every remove announced so far has been carried out.
+  package func settleAllDiscards() { locked { books.discarding.removeAll() } }
+
+  /// These pages were seen to be holes in the guest.
+  package func settleDiscards(_ range: PageRange) {
+    locked { books.discarding.remove(range.lowerBound.rawValue..<range.upperBound.rawValue) }
+  }
+
+  /// The first run of pages in `range` that no remove is under way for.
+  package func nextMovable(in range: PageRange) -> PageRange? {
+    locked {
+      guard let first = books.discarding.nextGap(from: range.lowerBound.rawValue), first < range.upperBound.rawValue
+      else { return nil }
+      let end = books.discarding.nextMember(from: first) ?? range.upperBound.rawValue
+      return PageIndex(first)..<PageIndex(min(end, range.upperBound.rawValue))
+    }
+  }
+
+  // MARK: Moving out of the guest
+
+  /// The staged copies are complete; the pages are about to be punched.
+  package func pagesPunching(_ range: PageRange) {
+    locked {
+      for page in range {
+        let old = table.record(of: page)
+        leave(page, old)
+        books.releasable.remove(page.rawValue)
+        if old.state == .unreadable, let slot = old.slot { books.slots.free(slot) }
+        table.setRecord(old.state == .unreadable ? PageRecord(.punching) : old.moved(to: .punching), of: page)
+      }
+    }
+  }
+
+  /// Copies were begun and will not be used: the pages are where they were.
+  package func copyAbandoned(_ range: PageRange) {
+    locked {
+      for page in range where table.record(of: page).state != .staged { books.releasable.insert(page.rawValue) }
+    }
+  }
+
+  /// The pages were seen to be holes: the staged copies are the pages.
+  package func pagesStaged(_ range: PageRange) {
+    locked {
+      books.staged.insert(range.lowerBound.rawValue..<range.upperBound.rawValue)
+      for page in range { table.setRecord(table.record(of: page).moved(to: .staged), of: page) }
+    }
+  }
+
+  /// The pages stay the guest's after all.
+  package func punchUndone(_ range: PageRange) {
+    locked {
+      books.releasable.insert(range.lowerBound.rawValue..<range.upperBound.rawValue)
+      for page in range { table.setRecord(table.record(of: page).moved(to: .guest), of: page) }
+    }
+  }
+
+  // MARK: Trimming
+
+  /// A staged page was found to be zero: a hole in the guest says the same. To be called under the exclusive gate.
+  ///
+  /// - Returns: false when the page is not staged any more.
+  package func dropZero(_ page: PageIndex) -> Bool {
+    locked {
+      let old = table.record(of: page)
+      guard old.state == .staged else { return false }
+      leave(page, old)
+      table.setRecord(.guest, of: page)
+      if let slot = old.validSlot { books.slots.free(slot) }
+      return true
+    }
+  }
+
+  /// A staged page was found to be what its slot holds. To be called under the exclusive gate.
+  package func dropUnchanged(_ page: PageIndex) -> Bool {
+    locked {
+      let old = table.record(of: page)
+      guard old.state == .staged, old.slotIsValid else { return false }
+      leave(page, old)
+      books.filePages += 1
+      table.setRecord(old.moved(to: .file), of: page)
+      return true
+    }
+  }
+
+  // MARK: Writing out
+
+  /// Takes the next staged pages at or behind `start`, and consecutive slots for them. What a page's old slot held is
+  /// given up, because the page has changed (or trim would have dropped it).
+  ///
+  /// - Returns: nil when there is none. Otherwise to be ended by `writeDurable` or `writeFailed`.
+  package func beginWrite(from start: PageIndex, limit: Int) -> WriteBatch? {
+    locked {
+      let pages = nextStagedPages(from: start.rawValue, limit: limit)
+      guard !pages.isEmpty else { return nil }
+      for page in pages {
+        if let slot = table.record(of: page).validSlot {
+          table.setRecord(PageRecord(.staged), of: page)
+          books.slots.free(slot)
+        }
+      }
+      // As many slots as pages exist, and a page holds one at most; only slots that are still being read can be missing.
+      guard let slots = books.slots.allocateRun(upTo: pages.count) else { return nil }
+      for (page, slot) in zip(pages, slots) {
+        books.slots.setOwner(of: slot, to: page)
+        table.setRecord(PageRecord(.staged, slot: slot), of: page)
+      }
+      return WriteBatch(pages: Array(pages.prefix(slots.count)), slots: slots)
+    }
+  }
+
+  /// The batch is on disk. Pages that were touched or removed meanwhile are left alone, and their slots freed. To be
+  /// called under the exclusive gate.
+  ///
+  /// - Returns: how many pages are in the file now.
+  package func writeDurable(_ batch: WriteBatch, checksums: [PageChecksum]) -> Int {
+    locked {
+      var written = 0
+      for (number, (page, slot)) in zip(batch.pages, batch.slots).enumerated() {
+        let old = table.record(of: page)
+        guard old == PageRecord(.staged, slot: slot) else {
+          endAbandonedWrite(page, old, slot)
+          continue
+        }
+        leave(page, old)
+        books.filePages += 1
+        table.setChecksum(checksums[number], of: page)
+        table.setRecord(PageRecord(.file, slot: slot, slotIsValid: true), of: page)
+        written += 1
+      }
+      return written
+    }
+  }
+
+  /// The batch is not on disk: its pages stay in staging.
+  package func writeFailed(_ batch: WriteBatch) {
+    locked {
+      for (page, slot) in zip(batch.pages, batch.slots) {
+        let old = table.record(of: page)
+        if old == PageRecord(.staged, slot: slot) {
+          table.setRecord(PageRecord(.staged), of: page)
+          books.slots.free(slot)
+        } else {
+          endAbandonedWrite(page, old, slot)
+        }
+      }
+    }
+  }
+
+  // MARK: Giving staging memory back
+
+  /// Takes the next run of staged copies that nobody needs. To be called under the gate, shared or exclusive, and the
+  /// memory given back before it is let go: a move into the same pages can't come between.
+  package func takeReleasable(limit: Int) -> PageRange? {
+    locked {
+      guard let run = books.releasable.nextRun(from: 0, before: pageCount, limit: limit) else { return nil }
+      books.releasable.remove(run)
+      return pages(run)
+    }
+  }
+
+  // MARK: Inside
+
+  /// Takes a page out of the book of its state. The caller sets the new record, and frees the slot where it goes.
+  private func leave(_ page: PageIndex, _ old: PageRecord) {
+    switch old.state {
+    case .guest: break
+    case .punching: books.releasable.insert(page.rawValue)
+    case .staged:
+      books.staged.remove(page.rawValue)
+      books.releasable.insert(page.rawValue)
+    case .file: books.filePages -= 1
+    case .unreadable: books.unreadable.remove(page.rawValue)
+    }
+  }
+
+  /// Reading the copy for the write may have filled its hole in staging again.
+  private func endAbandonedWrite(_ page: PageIndex, _ record: PageRecord, _ slot: SwapSlot) {
+    books.slots.free(slot)
+    if record.state != .staged && record.state != .punching { books.releasable.insert(page.rawValue) }
+  }
+
+  private func isInFileOnly(_ slot: SwapSlot) -> Bool {
+    let record = table.record(of: books.slots.owner(of: slot))
+    return record.slot == slot && (record.state == .unreadable || record.state == .file)
+  }
+
+  private func nextStagedPages(from start: Int, limit: Int) -> [PageIndex] {
+    var found: [PageIndex] = []
+    found.reserveCapacity(limit)
+    var position = start
+    while found.count < limit,
+      let run = books.staged.nextRun(from: position, before: pageCount, limit: limit - found.count)
+    {
+      for page in run { found.append(PageIndex(page)) }
+      position = run.upperBound
+    }
+    return found
+  }
+
+  private func pages(_ run: Range<Int>?) -> PageRange? {
+    run.map { PageIndex($0.lowerBound)..<PageIndex($0.upperBound) }
+  }
+
+  private func locked<Result>(_ body: () -> Result) -> Result {
+    lock.lock()
+    defer { lock.unlock() }
+    return body()
+  }
+}
+
+/// Staged pages on their way to consecutive slots.
+package struct WriteBatch: Equatable, Sendable {
+  package let pages: [PageIndex]
+  package let slots: SlotRange
+}

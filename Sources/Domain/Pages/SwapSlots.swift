@@ -1,0 +1,128 @@
+/// Which places of a tenant's swap file are taken, and by which page.
+///
+/// The file stays compact: slots are handed out from its beginning, in runs, and grow it only where no good run is free.
+/// A slot's I/O keeps it from being handed out again: while it is *pinned* (read), freeing it takes effect at the last unpin.
+package struct SwapSlots: Sendable {
+  /// The file never needs more slots than the tenant has pages.
+  package let capacity: Int
+  /// Slots that hold something or are being written.
+  package var usedCount: Int { used.count }
+  /// Reads under way.
+  package var pinnedRuns: Int { pinned.count }
+  /// One past the highest slot ever handed out: the file's length in pages.
+  package private(set) var length = 0
+
+  private var used: PageBitmap
+  /// Freed while they were being read: still `used`, owned by nobody.
+  private var freedWhilePinned: PageBitmap
+  /// Owner of each slot below `length`.
+  private var owners: [UInt32] = []
+  private var pinned: [SlotRange] = []
+  private var searchStart = 0
+
+  /// How many free runs one allocation looks at before it grows the file: bounds its time in a fragmented file.
+  private static let runsExamined = 64
+  /// Simultaneous reads that need no allocation of memory.
+  private static let expectedPins = 64
+
+  package init(capacity: Int) {
+    precondition(capacity <= Int(UInt32.max), "more slots than an owner's number can tell")
+    self.capacity = capacity
+    used = PageBitmap(capacity: capacity)
+    freedWhilePinned = PageBitmap(capacity: capacity)
+    pinned.reserveCapacity(Self.expectedPins)
+  }
+
+  package func owner(of slot: SwapSlot) -> PageIndex { PageIndex(Int(owners[slot.rawValue])) }
+
+  /// Takes the best run for `wanted` pages: a free run as long as that, else new slots at the file's end, else the
+  /// longest of the runs looked at. Slots of a run belong to nobody until `setOwner`.
+  ///
+  /// - Returns: 1 to `wanted` consecutive slots; nil when every slot is taken.
+  package mutating func allocateRun(upTo wanted: Int) -> SlotRange? {
+    precondition(wanted > 0, "an allocation of no slots")
+    guard let run = findRun(wanted) else { return nil }
+    used.insert(run)
+    if run.upperBound > length {
+      owners.append(contentsOf: repeatElement(0, count: run.upperBound - length))
+      length = run.upperBound
+    }
+    searchStart = run.upperBound
+    return SwapSlot(run.lowerBound)..<SwapSlot(run.upperBound)
+  }
+
+  package mutating func setOwner(of slot: SwapSlot, to page: PageIndex) {
+    owners[slot.rawValue] = UInt32(page.rawValue)
+  }
+
+  /// Gives a slot back; if it is being read, it becomes free when the last read has ended.
+  package mutating func free(_ slot: SwapSlot) {
+    precondition(used.contains(slot.rawValue), "a slot is freed that nobody holds")
+    if pinned.contains(where: { $0.contains(slot) }) {
+      freedWhilePinned.insert(slot.rawValue)
+    } else {
+      release(slot.rawValue)
+    }
+  }
+
+  /// Keeps slots from being handed out while they are read.
+  package mutating func pin(_ slots: SlotRange) { pinned.append(slots) }
+
+  package mutating func unpin(_ slots: SlotRange) {
+    guard let index = pinned.firstIndex(of: slots) else { preconditionFailure("slots are unpinned that were not pinned") }
+    pinned.swapAt(index, pinned.count - 1)
+    pinned.removeLast()
+    guard freedWhilePinned.count > 0 else { return }
+    for slot in slots where freedWhilePinned.contains(slot.rawValue) && !pinned.contains(where: { $0.contains(slot) }) {
+      freedWhilePinned.remove(slot.rawValue)
+      release(slot.rawValue)
+    }
+  }
+
+  /// Makes a slot taken that a record of an earlier run names.
+  package mutating func adopt(_ slot: SwapSlot, owner page: PageIndex) {
+    used.insert(slot.rawValue)
+    if slot.rawValue >= length {
+      owners.append(contentsOf: repeatElement(0, count: slot.rawValue + 1 - length))
+      length = slot.rawValue + 1
+    }
+    setOwner(of: slot, to: page)
+  }
+
+  /// The next run of taken slots at or behind `start`.
+  package func nextUsedRun(from start: SwapSlot, limit: Int) -> SlotRange? {
+    guard let run = used.nextRun(from: start.rawValue, before: length, limit: limit) else { return nil }
+    return SwapSlot(run.lowerBound)..<SwapSlot(run.upperBound)
+  }
+
+  private mutating func release(_ slot: Int) {
+    used.remove(slot)
+    searchStart = min(searchStart, slot)
+  }
+
+  private func findRun(_ wanted: Int) -> Range<Int>? {
+    guard used.count < capacity else { return nil }
+    var longest = 0..<0
+    var position = searchStart
+    for _ in 0..<Self.runsExamined {
+      guard let first = used.nextGap(from: position), first < length else { break }
+      let end = min(used.nextMember(from: first) ?? length, length)
+      if end - first >= wanted { return first..<(first + wanted) }
+      if end == length { break }  // it touches the file's end, and can grow with it
+      if end - first > longest.count { longest = first..<end }
+      position = end
+    }
+    let tail = tailStart
+    if capacity - tail >= min(wanted, longest.count + 1) { return tail..<min(tail + wanted, capacity) }
+    if !longest.isEmpty { return longest }
+    guard let first = used.nextGap(from: 0) else { return nil }
+    return first..<min(used.nextMember(from: first) ?? capacity, first + wanted)
+  }
+
+  /// Where the free slots begin that reach to the capacity.
+  private var tailStart: Int {
+    var start = length
+    while start > 0, length - start < 64, !used.contains(start - 1) { start -= 1 }
+    return start
+  }
+}

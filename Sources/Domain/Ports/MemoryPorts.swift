@@ -1,0 +1,64 @@
+/// The memfds behind a tenant's regions, addressed by tenant page. Every range lies in one region.
+package protocol GuestMemory: Sendable {
+  /// The first run of pages with data (SEEK_DATA, SEEK_HOLE) in `range`, cut at its end; nil where there is none.
+  func nextData(in range: PageRange) throws(PortFailure) -> PageRange?
+  /// Reads pages by `pread` (which fills no hole) and writes them to the same pages of staging memory.
+  func copyToStaging(_ pages: PageRange) throws(PortFailure)
+  /// Gives the pages' memory back: they read as missing in every process afterwards, unless somebody has pinned them.
+  func punch(_ pages: PageRange) throws(PortFailure)
+  /// Writes the staged copies over the guest's pages.
+  func restoreFromStaging(_ pages: PageRange) throws(PortFailure)
+}
+
+/// Where moved pages wait: page p's copy lies at page p. Only pages that the ledger says are there may be looked at.
+package protocol StagingMemory: Sendable {
+  func isZero(_ page: PageIndex) -> Bool
+  func checksum(of page: PageIndex) -> PageChecksum
+  /// Gives the copies' memory back.
+  func release(_ pages: PageRange) throws(PortFailure)
+}
+
+/// A tenant's swap file.
+package protocol SwapFile: Sendable {
+  associatedtype Buffer: ReadBuffer
+  /// Writes staged pages, in order, to consecutive slots, all of them or failure; a short write is gone on with.
+  /// `ENOSPC` also where the configured floor of free disk space would be broken.
+  func write(_ pages: [PageIndex], to slots: SlotRange) throws(PortFailure)
+  /// Returns when everything written before would survive the loss of the page cache.
+  func makeDurable() throws(PortFailure)
+  /// Fills the buffer's first pages; a short read is a failure (EIO).
+  func read(_ slots: SlotRange, into buffer: Buffer) throws(PortFailure)
+  /// Empties the file and gives the disk its space back.
+  func truncate() throws(PortFailure)
+}
+
+/// Locked memory into which slots are read, and from which they are installed once they are found right.
+package protocol ReadBuffer: Sendable {
+  var capacityPages: Int { get }
+  func checksum(at index: Int) -> PageChecksum
+}
+
+/// Reads slots ahead of their use, in the background; completions may come in any order.
+package protocol ReadAhead: Sendable {
+  associatedtype Buffer: ReadBuffer
+  /// A free buffer within the memory-locking budget; nil while all are in use.
+  func takeBuffer() -> Buffer?
+  func start(_ slots: SlotRange, into buffer: Buffer)
+  /// Waits for a started read; nil when none is under way.
+  func nextCompletion() -> ReadCompletion<Buffer>?
+  func giveBack(_ buffer: Buffer)
+  /// One more page, always there, for reading a doubtful slot again by itself.
+  var spareBuffer: Buffer { get }
+}
+
+package struct ReadCompletion<Buffer: ReadBuffer> {
+  package let slots: SlotRange
+  package let buffer: Buffer
+  package let failure: PortFailure?
+
+  package init(slots: SlotRange, buffer: Buffer, failure: PortFailure?) {
+    self.slots = slots
+    self.buffer = buffer
+    self.failure = failure
+  }
+}

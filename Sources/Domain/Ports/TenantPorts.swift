@@ -1,0 +1,127 @@
+/// What one message of a userfaultfd says.
+package enum MemoryEvent: Equatable, Sendable {
+  /// A thread waits for the page at this address.
+  case missing(address: UInt64)
+  /// A thread waits for write protection to end. It is woken when that is lifted, so nothing is to be done.
+  case writeProtected(address: UInt64)
+  /// A range is about to be removed; the remover goes on, and removes it, after this has been read.
+  case removed(start: UInt64, end: UInt64)
+  /// Something that was not asked for.
+  case other
+}
+
+/// How far an install got, and why it did not get further.
+package struct InstallResult: Equatable, Sendable {
+  package enum Stop: Equatable, Sendable {
+    /// The next page has content of the guest's own already (EEXIST).
+    case alreadyPresent
+    /// An unread event stands in the way (EAGAIN): try again after the next read.
+    case eventPending
+    /// No memory for the page (ENOMEM): try again later.
+    case outOfMemory
+    /// The process's memory is no more (ESRCH).
+    case processGone
+    case failed(errorNumber: Int32)
+  }
+
+  package let installed: Int
+  /// nil: everything was installed.
+  package let stop: Stop?
+
+  package init(installed: Int, stop: Stop? = nil) {
+    self.installed = installed
+    self.stop = stop
+  }
+}
+
+/// Where an installed page's content comes from.
+package enum PageSource<Buffer: ReadBuffer> {
+  case staging
+  /// Consecutive pages of a buffer, from this index.
+  case buffer(Buffer, index: Int)
+}
+
+/// A bounded number of events, in memory that survives the worker until they are all applied.
+package protocol EventBatch {
+  var count: Int { get }
+  func event(at index: Int) -> MemoryEvent
+  /// All events have been applied.
+  func clear()
+}
+
+/// The outcome of changing the protection of a range.
+package enum ProtectionResult: Equatable, Sendable {
+  case done
+  case eventPending
+  case processGone
+}
+
+/// One process that maps the tenant's memory, by its userfaultfd: what brings pages in and wakes who waits for them.
+package protocol Userfault: Sendable {
+  associatedtype Buffer: ReadBuffer
+  associatedtype Batch: EventBatch
+  /// Reads what is there, without waiting. The batch must have been cleared.
+  func readEvents() throws(PortFailure) -> Batch
+  /// Installs consecutive pages of one region and wakes who waits for them.
+  func install(_ pages: PageRange, from source: PageSource<Buffer>) -> InstallResult
+  /// Installs a zero page and wakes who waits for it.
+  func installZero(_ page: PageIndex) -> InstallResult
+  func wake(_ pages: PageRange)
+  /// Makes every access to a hole fail with SIGBUS, and wakes who waits for it.
+  func poison(_ page: PageIndex) -> InstallResult
+}
+
+/// A process's side of monitoring: its address ranges at its userfaultfd, and its tasks.
+package protocol MonitoredProcess: Userfault {
+  /// False once the process's memory is no more.
+  var isAlive: Bool { get }
+  /// Registers every region for missing pages and write protection; where one fails, none stays registered.
+  func register() throws(PortFailure)
+  /// Unregisters every region, then reads late events until none stands in the way of the kernel any more.
+  func unregister() throws(PortFailure)
+  func protect(_ pages: PageRange) throws(PortFailure) -> ProtectionResult
+  /// Lifts protection and wakes who waits for that.
+  func unprotect(_ pages: PageRange) throws(PortFailure) -> ProtectionResult
+}
+
+/// Stops and continues the tenant's processes.
+package protocol Freezer: Sendable {
+  /// Asks every process to stop that is not stopped already. Ones stopped by others are left so by `resume`.
+  func requestStop() throws(PortFailure)
+  /// Whether every task of every process is stopped (or gone).
+  func allStopped() throws(PortFailure) -> Bool
+  /// Lets the processes go on that `requestStop` stopped. Never fails: one that can't be told is dead.
+  func resume()
+  /// Looks at every task once, and tells whether each has been seen outside of madvise since `beginLook`.
+  func beginLook()
+  func look() throws(PortFailure) -> Bool
+}
+
+/// Everything of one tenant that the outside provides.
+package protocol TenantPorts: Sendable {
+  associatedtype Table: RecordTable
+  associatedtype Lock: LedgerLock
+  associatedtype TenantGate: Gate
+  associatedtype Guest: GuestMemory
+  associatedtype Staging: StagingMemory
+  associatedtype File: SwapFile
+  associatedtype Ahead: ReadAhead where Ahead.Buffer == File.Buffer
+  associatedtype Process: MonitoredProcess where Process.Buffer == File.Buffer
+  associatedtype Stopper: Freezer
+  associatedtype Time: Clock
+
+  var table: Table { get }
+  var lock: Lock { get }
+  var gate: TenantGate { get }
+  var guest: Guest { get }
+  var staging: Staging { get }
+  var file: File { get }
+  var readAhead: Ahead { get }
+  var processes: [Process] { get }
+  var freezer: Stopper { get }
+  var clock: Time { get }
+  /// Makes the staging memory that `enable` fills.
+  func createStaging() throws(PortFailure)
+  /// Gives all of it back; no page is in it any more.
+  func destroyStaging()
+}

@@ -1,0 +1,227 @@
+/// `disable`: brings everything back, first from staging, then from the swap file in file order, reading ahead; then stops
+/// monitoring. Faults are served all the while.
+package struct DisableJob<Ports: TenantPorts>: SteppedJob {
+  private typealias Completion = ReadCompletion<Ports.File.Buffer>
+
+  private enum Phase {
+    case staging
+    case file
+    case closing
+  }
+
+  package private(set) var pages = 0
+  private let memory: TenantMemory<Ports>
+  private var phase = Phase.staging
+  private var stagingCursor = PageIndex(0)
+  private var fileCursor = SwapSlot(0)
+  private var sizer: ChunkSizer
+  /// What was read and is being installed: the index of the first page that is not installed yet.
+  private var completion: Completion?
+  private var installIndex = 0
+
+  package init(memory: TenantMemory<Ports>) {
+    self.memory = memory
+    sizer = ChunkSizer(largest: memory.map.geometry.hugePagePages)
+  }
+
+  package mutating func step() throws(JobFailure) -> JobStep {
+    do throws(JobFailure) {
+      switch phase {
+      case .staging: return try installFromStaging()
+      case .file: return try installFromFile()
+      case .closing: return try close()
+      }
+    } catch {
+      abort()
+      throw error
+    }
+  }
+
+  package mutating func abort() {
+    if let completion { end(completion) }
+    completion = nil
+    while let late = memory.ports.readAhead.nextCompletion() { end(late) }
+  }
+
+  // MARK: From staging
+
+  private mutating func installFromStaging() throws(JobFailure) -> JobStep {
+    guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
+    let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
+    let stop: InstallResult.Stop? = memory.ports.gate.shared {
+      guard let run = nextStagedRun(limit: limit) else {
+        phase = .file
+        return nil
+      }
+      return install(run, from: .staging, by: process)
+    }
+    do throws(PortFailure) {
+      _ = try memory.releaseStaging(limit: memory.map.geometry.hugePagePages)
+    } catch { throw .port(error) }
+    return try next(after: stop)
+  }
+
+  /// The next staged pages, cut at their region's end.
+  private mutating func nextStagedRun(limit: Int) -> PageRange? {
+    let end = PageIndex(memory.map.pageCount)
+    guard let run = memory.ledger.nextStaged(from: stagingCursor, before: end, limit: limit) else { return nil }
+    stagingCursor = run.lowerBound
+    let region = memory.map.regions[memory.map.regionIndex(of: run.lowerBound)]
+    return run.lowerBound..<min(run.upperBound, region.pages.upperBound)
+  }
+
+  // MARK: From the file
+
+  private mutating func installFromFile() throws(JobFailure) -> JobStep {
+    guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
+    readAhead()
+    if completion == nil {
+      installIndex = 0
+      completion = memory.ports.readAhead.nextCompletion()
+    }
+    guard let completion else {
+      phase = .closing
+      return .again
+    }
+    guard installIndex < completion.slots.count else {
+      end(completion)
+      self.completion = nil
+      return .again
+    }
+    let slot = completion.slots.lowerBound + installIndex
+    let page = memory.ledger.owner(of: slot)
+    guard isRight(completion, at: installIndex) else { return try reread(page, slot, by: process) }
+    let run = consecutivePages(completion, from: installIndex)
+    let stop: InstallResult.Stop? = memory.ports.gate.shared {
+      // Look up again: pages may have come back, or been removed, while the disk was at work.
+      let still = run.prefix { isInFile($0, slot: slot + run.lowerBound.distance(to: $0)) }
+      guard !still.isEmpty else {
+        installIndex += 1
+        return nil
+      }
+      let (before, source) = (pages, PageSource.buffer(completion.buffer, index: installIndex))
+      let stop = install(run.lowerBound..<(run.lowerBound + still.count), from: source, by: process)
+      installIndex += pages - before
+      return stop
+    }
+    return try next(after: stop)
+  }
+
+  private mutating func readAhead() {
+    while let buffer = memory.ports.readAhead.takeBuffer() {
+      guard let slots = memory.ledger.pinNextFileRun(from: fileCursor, limit: buffer.capacityPages) else {
+        memory.ports.readAhead.giveBack(buffer)
+        return
+      }
+      memory.ports.readAhead.start(slots, into: buffer)
+      fileCursor = slots.upperBound
+    }
+  }
+
+  private func isRight(_ completion: Completion, at index: Int) -> Bool {
+    guard completion.failure == nil else { return false }
+    let page = memory.ledger.owner(of: completion.slots.lowerBound + index)
+    return completion.buffer.checksum(at: index) == memory.ledger.checksum(of: page)
+  }
+
+  /// Reads one slot again by itself; a page that can't be read is recorded as such, and passed over.
+  private mutating func reread(_ page: PageIndex, _ slot: SwapSlot, by process: Ports.Process) throws(JobFailure) -> JobStep
+  {
+    let buffer = memory.ports.readAhead.spareBuffer
+    let isRight = memory.readVerified(slot, of: page, into: buffer)
+    let stop: InstallResult.Stop? = memory.ports.gate.shared {
+      guard isInFile(page, slot: slot) else {
+        installIndex += 1
+        return nil
+      }
+      guard isRight else {
+        _ = memory.ledger.pageUnreadable(page, slot: slot)
+        for process in memory.ports.processes { _ = process.poison(page) }
+        installIndex += 1
+        return nil
+      }
+      let before = pages
+      let stop = install(page..<(page + 1), from: .buffer(buffer, index: 0), by: process)
+      installIndex += pages - before
+      return stop
+    }
+    return try next(after: stop)
+  }
+
+  /// Pages that follow each other in memory as their slots do in the file, all right, and in one region.
+  private func consecutivePages(_ completion: Completion, from start: Int) -> PageRange {
+    let first = memory.ledger.owner(of: completion.slots.lowerBound + start)
+    let regionEnd = memory.map.regions[memory.map.regionIndex(of: first)].pages.upperBound
+    var count = 1
+    while start + count < completion.slots.count, first + count < regionEnd,
+      memory.ledger.owner(of: completion.slots.lowerBound + start + count) == first + count,
+      isRight(completion, at: start + count)
+    { count += 1 }
+    return first..<(first + count)
+  }
+
+  private func isInFile(_ page: PageIndex, slot: SwapSlot) -> Bool {
+    let record = memory.ledger.record(of: page)
+    return record.slot == slot && (record.state == .file || record.state == .unreadable)
+  }
+
+  private func end(_ completion: Completion) {
+    memory.ledger.unpin(completion.slots)
+    memory.ports.readAhead.giveBack(completion.buffer)
+  }
+
+  // MARK: Both
+
+  /// Installs and records; to be called under the shared gate.
+  private mutating func install(
+    _ run: PageRange, from source: PageSource<Ports.File.Buffer>, by process: Ports.Process
+  ) -> InstallResult.Stop? {
+    let result = process.install(run, from: source)
+    var returned = result.installed
+    if result.stop == .alreadyPresent {
+      // The guest's own content wins. Who waits for it elsewhere is woken by the fault that it has sent.
+      let page = run.lowerBound + result.installed
+      process.wake(page..<(page + 1))
+      returned += 1
+    }
+    if returned > 0 { memory.ledger.pagesReturned(run.lowerBound..<(run.lowerBound + returned)) }
+    pages += returned
+    return result.stop
+  }
+
+  private func next(after stop: InstallResult.Stop?) throws(JobFailure) -> JobStep {
+    switch stop {
+    case nil, .alreadyPresent: return .again
+    case .eventPending: return .retryAfter(nanoseconds: RetryDelay.event)
+    case .outOfMemory: return .retryAfter(nanoseconds: RetryDelay.memory)
+    case .processGone: return .retryAfter(nanoseconds: RetryDelay.event)
+    case .failed(let number): throw .port(PortFailure(.installPage, errorNumber: number))
+    }
+  }
+
+  // MARK: The end of monitoring
+
+  private mutating func close() throws(JobFailure) -> JobStep {
+    let counts = memory.ledger.counts
+    guard counts.staged == 0 else {
+      phase = .staging
+      stagingCursor = PageIndex(0)
+      return .again
+    }
+    guard counts.file == 0 else {
+      phase = .file
+      fileCursor = SwapSlot(0)
+      return .again
+    }
+    guard counts.unreadable == 0 else { throw .unreadable(pages: counts.unreadable) }
+    // A fault's own read of a page that came back meanwhile must end before the file is emptied under it.
+    guard counts.pinnedRuns == 0 else { return .retryAfter(nanoseconds: RetryDelay.slot) }
+    do throws(PortFailure) {
+      for process in memory.ports.processes where process.isAlive { try process.unregister() }
+      memory.ports.gate.exclusive { memory.ledger.close() }
+      memory.ports.destroyStaging()
+      try memory.ports.file.truncate()
+    } catch { throw .port(error) }
+    return .finished
+  }
+}

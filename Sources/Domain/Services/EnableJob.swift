@@ -1,0 +1,161 @@
+/// How writers are kept off the memory while it is moved.
+package enum FreezeMode: String, CaseIterable, Sendable {
+  /// The tenant has stopped its writers itself.
+  case caller
+  /// The daemon stops the tenant's processes.
+  case signal
+}
+
+/// `enable`: starts monitoring where it has not begun, keeps writers off, moves everything resident.
+package struct EnableJob<Ports: TenantPorts>: SteppedJob {
+  /// A process that has not stopped after this long does not stop at all.
+  package static var freezeLimitNanoseconds: UInt64 { 1_000_000_000 }
+  /// How long tasks are looked at before they are stopped for an instant instead, under `caller`.
+  package static var lookLimitNanoseconds: UInt64 { 5_000_000 }
+
+  private enum Phase {
+    case begin
+    /// Until no task can be inside a removal that began before registration.
+    case looking(deadline: UInt64, discardGeneration: Int)
+    case stopping(deadline: UInt64)
+    case moving
+    case failed(JobFailure)
+  }
+
+  package var pages: Int { move.pages }
+  private let memory: TenantMemory<Ports>
+  private let freeze: FreezeMode
+  private var phase = Phase.begin
+  private var wasOpen = false
+  private var isStopped = false
+  private var move: MoveService<Ports>
+
+  package init(memory: TenantMemory<Ports>, freeze: FreezeMode) {
+    self.memory = memory
+    self.freeze = freeze
+    move = MoveService(memory: memory)
+  }
+
+  package mutating func step() throws(JobFailure) -> JobStep {
+    do throws(JobFailure) {
+      switch phase {
+      case .begin: return try begin()
+      case .looking(let deadline, let generation): return try look(until: deadline, discardGeneration: generation)
+      case .stopping(let deadline): return try stop(until: deadline)
+      case .moving: return try moveOn()
+      case .failed(let failure): return try endFailed(failure)
+      }
+    } catch {
+      if case .failed = phase { throw error }
+      phase = .failed(error)
+      return .again
+    }
+  }
+
+  /// `enable` is not ended by commands; this is for a tenant that has died.
+  package mutating func abort() { resume() }
+
+  private mutating func begin() throws(JobFailure) -> JobStep {
+    wasOpen = memory.ledger.isOpen
+    if !wasOpen { try startMonitoring() }
+    memory.ledger.resetCounters()
+    let now = memory.ports.clock.nowNanoseconds
+    switch freeze {
+    case .caller:
+      phase = .looking(
+        deadline: now + Self.lookLimitNanoseconds, discardGeneration: memory.ledger.discardGeneration)
+      memory.ports.freezer.beginLook()
+    case .signal:
+      try requestStop()
+    }
+    return .again
+  }
+
+  private mutating func look(until deadline: UInt64, discardGeneration: Int) throws(JobFailure) -> JobStep {
+    if try mapped({ () throws(PortFailure) in try memory.ports.freezer.look() }) {
+      // A task may have begun another removal after it was looked at: then what is open stays open, and resident.
+      memory.ports.gate.exclusive {
+        if memory.ledger.discardGeneration == discardGeneration { memory.ledger.settleAllDiscards() }
+      }
+      phase = .moving
+      return .again
+    }
+    guard memory.ports.clock.nowNanoseconds >= deadline else { return .retryAfter(nanoseconds: RetryDelay.freeze) }
+    // A running task tells nothing of itself; stopped for an instant, it has left the kernel.
+    try requestStop()
+    return .again
+  }
+
+  private mutating func stop(until deadline: UInt64) throws(JobFailure) -> JobStep {
+    if try mapped({ () throws(PortFailure) in try memory.ports.freezer.allStopped() }) {
+      // No task is inside a removal now. What was read of removals is applied under the exclusive gate, so after one
+      // hold of it nothing is open.
+      memory.ports.gate.exclusive { memory.ledger.settleAllDiscards() }
+      phase = .moving
+      if freeze == .caller { resume() }
+      return .again
+    }
+    guard memory.ports.clock.nowNanoseconds < deadline else { throw .freezeTimedOut }
+    return .retryAfter(nanoseconds: RetryDelay.freeze)
+  }
+
+  private mutating func requestStop() throws(JobFailure) {
+    isStopped = true
+    try mapped { () throws(PortFailure) in try memory.ports.freezer.requestStop() }
+    phase = .stopping(deadline: memory.ports.clock.nowNanoseconds + Self.freezeLimitNanoseconds)
+  }
+
+  private mutating func moveOn() throws(JobFailure) -> JobStep {
+    let step = try move.step()
+    if step == .finished { resume() }
+    return step
+  }
+
+  private mutating func endFailed(_ failure: JobFailure) throws(JobFailure) -> JobStep {
+    guard move.liftRemainingProtection() else { return .retryAfter(nanoseconds: RetryDelay.event) }
+    resume()
+    if !wasOpen && move.pages == 0 && memory.ledger.isOpen && memory.ledger.counts.allReturned { stopMonitoring() }
+    throw failure
+  }
+
+  private mutating func resume() {
+    if isStopped { memory.ports.freezer.resume() }
+    isStopped = false
+  }
+
+  private func startMonitoring() throws(JobFailure) {
+    try mapped { () throws(PortFailure) in try memory.ports.createStaging() }
+    // Open before the first fault can come.
+    memory.ports.gate.exclusive { memory.ledger.open() }
+    var registered = 0
+    do throws(PortFailure) {
+      for process in memory.ports.processes {
+        try process.register()
+        registered += 1
+      }
+    } catch {
+      for process in memory.ports.processes.prefix(registered) { Self.unregisterQuietly(process) }
+      closeBooks()
+      throw .port(error)
+    }
+  }
+
+  private func stopMonitoring() {
+    for process in memory.ports.processes { Self.unregisterQuietly(process) }
+    closeBooks()
+  }
+
+  private func closeBooks() {
+    memory.ports.gate.exclusive { memory.ledger.close() }
+    memory.ports.destroyStaging()
+  }
+
+  /// Nothing is out of the guest: a range that stays registered only makes faults that are served with zeros.
+  private static func unregisterQuietly(_ process: Ports.Process) {
+    do throws(PortFailure) { try process.unregister() } catch {}
+  }
+
+  private func mapped<Result>(_ body: () throws(PortFailure) -> Result) throws(JobFailure) -> Result {
+    do throws(PortFailure) { return try body() } catch { throw .port(error) }
+  }
+}

@@ -1,0 +1,114 @@
+/// A fault that waits for the disk, or for another try.
+package struct WaitingFault: Equatable, Sendable {
+  package let page: PageIndex
+  /// Index into the tenant's processes.
+  package let process: Int
+
+  package init(page: PageIndex, process: Int) {
+    self.page = page
+    self.process = process
+  }
+}
+
+/// Where faults go that need the disk.
+package protocol FileFaultQueue {
+  /// - Returns: false when the queue is full.
+  func offer(_ fault: WaitingFault) -> Bool
+}
+
+/// What one step of the event service saw.
+package struct EventStep: Equatable, Sendable {
+  package var events = 0
+  package var removes = 0
+  /// Faults that wait for another try.
+  package var waiting = 0
+  package var processGone = false
+  package var outsideAddress: UInt64?
+  package var failure: PortFailure?
+}
+
+/// Drains the userfaultfds of a tenant: removes first, whatever order the kernel hands them out in, then faults.
+///
+/// One step reads each process once. After warm-up it allocates nothing.
+package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> {
+  /// Faults kept for another try; beyond that the waiting thread is woken, and faults again.
+  package static var retryCapacity: Int { 1024 }
+
+  private let memory: TenantMemory<Ports>
+  private let faults: FaultService<Ports>
+  private let files: Files
+  private var retries: [WaitingFault] = []
+
+  package init(memory: TenantMemory<Ports>, files: Files) {
+    self.memory = memory
+    self.files = files
+    faults = FaultService(memory: memory)
+    retries.reserveCapacity(Self.retryCapacity)
+  }
+
+  package mutating func step() -> EventStep {
+    var report = EventStep()
+    for index in memory.ports.processes.indices { drain(index, &report) }
+    tryAgain(&report)
+    report.waiting = retries.count
+    return report
+  }
+
+  private mutating func drain(_ index: Int, _ report: inout EventStep) {
+    let process = memory.ports.processes[index]
+    let batch: Ports.Process.Batch
+    do throws(PortFailure) {
+      // Reading and applying the removes is one step: whoever looks a page up sees none that was read and not applied.
+      batch = try memory.ports.gate.exclusive { () throws(PortFailure) in
+        let batch = try process.readEvents()
+        for number in 0..<batch.count {
+          guard case .removed(let start, let end) = batch.event(at: number) else { continue }
+          report.removes += 1
+          memory.map.forEachPages(inAddresses: start, end) { memory.ledger.discard($0) }
+        }
+        return batch
+      }
+    } catch {
+      report.failure = error
+      return
+    }
+    report.events += batch.count
+    for number in 0..<batch.count {
+      guard case .missing(let address) = batch.event(at: number) else { continue }
+      guard let page = memory.map.page(atAddress: address) else {
+        report.outsideAddress = address
+        continue
+      }
+      handle(faults.serve(page, from: process), WaitingFault(page: page, process: index), &report)
+    }
+    batch.clear()
+  }
+
+  private mutating func tryAgain(_ report: inout EventStep) {
+    for _ in 0..<retries.count {
+      let fault = retries.removeFirst()
+      handle(faults.serve(fault.page, from: memory.ports.processes[fault.process]), fault, &report)
+    }
+  }
+
+  private mutating func handle(_ outcome: FaultOutcome, _ fault: WaitingFault, _ report: inout EventStep) {
+    switch outcome {
+    case .served: break
+    case .retryLater: keep(fault)
+    case .needsFile: if !files.offer(fault) { keep(fault) }
+    case .processGone: report.processGone = true
+    case .outside(let address): report.outsideAddress = address
+    case .failed(let failure):
+      report.failure = failure
+      keep(fault)
+    }
+  }
+
+  private mutating func keep(_ fault: WaitingFault) {
+    if retries.count < Self.retryCapacity {
+      retries.append(fault)
+    } else {
+      memory.ports.processes[fault.process].wake(fault.page..<(fault.page + 1))
+    }
+  }
+}

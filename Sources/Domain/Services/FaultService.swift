@@ -1,0 +1,108 @@
+/// What became of a fault.
+package enum FaultOutcome: Equatable, Sendable {
+  case served
+  /// An event or a shortage stands in the way: serve it again later.
+  case retryLater
+  /// The page is in the swap file: to be handed to somebody who may wait for the disk (`serveFromFile`).
+  case needsFile(PageIndex)
+  /// The process's memory is no more; nobody waits.
+  case processGone
+  /// An address in no region: nobody here can serve it.
+  case outside(address: UInt64)
+  case failed(PortFailure)
+}
+
+/// Serves missing-page faults. Look-up and install happen under one shared hold of the gate, so that no remove and no move
+/// comes between.
+package struct FaultService<Ports: TenantPorts>: Sendable {
+  private let memory: TenantMemory<Ports>
+  private var ledger: PageLedger<Ports.Table, Ports.Lock> { memory.ledger }
+
+  package init(memory: TenantMemory<Ports>) { self.memory = memory }
+
+  package func serve(address: UInt64, from process: Ports.Process) -> FaultOutcome {
+    guard let page = memory.map.page(atAddress: address) else { return .outside(address: address) }
+    return serve(page, from: process)
+  }
+
+  package func serve(_ page: PageIndex, from process: Ports.Process) -> FaultOutcome {
+    memory.ports.gate.shared {
+      guard ledger.isOpen else {
+        // Left over from before the end of monitoring; the page is the guest's, and its reader finds it when woken.
+        process.wake(page..<(page + 1))
+        return .served
+      }
+      let record = ledger.record(of: page)
+      switch record.state {
+      case .guest: return serveZero(page, from: process)
+      case .punching, .staged: return install(page, from: .staging, counting: .staging, process)
+      case .file: return .needsFile(page)
+      case .unreadable: return poison(page, process)
+      }
+    }
+  }
+
+  /// Serves a page that was in the swap file when it was looked up. Waits for the disk, without the gate.
+  package func serveFromFile(_ page: PageIndex, from process: Ports.Process, buffer: Ports.File.Buffer) -> FaultOutcome {
+    guard let slot = ledger.pinForRead(page) else { return serve(page, from: process) }
+    defer { ledger.unpin(slot..<(slot + 1)) }
+    let isRight = memory.readVerified(slot, of: page, into: buffer)
+    let outcome = memory.ports.gate.shared { () -> FaultOutcome? in
+      let record = ledger.record(of: page)
+      guard record.state == .file, record.slot == slot else { return nil }  // it came back, or was removed, meanwhile
+      if isRight { return install(page, from: .buffer(buffer, index: 0), counting: .file, process) }
+      _ = ledger.pageUnreadable(page, slot: slot)
+      return poison(page, process)
+    }
+    return outcome ?? serve(page, from: process)
+  }
+
+  private func serveZero(_ page: PageIndex, from process: Ports.Process) -> FaultOutcome {
+    switch process.installZero(page).stop {
+    case nil:
+      ledger.faultServedInGuest(page, source: .zero)
+      return .served
+    case .alreadyPresent:
+      ledger.faultServedInGuest(page, source: .redundant)
+      process.wake(page..<(page + 1))
+      return .served
+    case .some(let stop): return outcome(of: stop)
+    }
+  }
+
+  private func install(
+    _ page: PageIndex, from source: PageSource<Ports.File.Buffer>, counting: FaultSource, _ process: Ports.Process
+  ) -> FaultOutcome {
+    let range = page..<(page + 1)
+    switch process.install(range, from: source).stop {
+    case nil:
+      ledger.pagesReturned(range, faultFrom: counting)
+      return .served
+    case .alreadyPresent:
+      ledger.pagesReturned(range, faultFrom: .redundant)
+      process.wake(range)
+      return .served
+    case .some(let stop): return outcome(of: stop)
+    }
+  }
+
+  private func poison(_ page: PageIndex, _ process: Ports.Process) -> FaultOutcome {
+    switch process.poison(page).stop {
+    case nil: return .served
+    case .alreadyPresent:
+      // Either it is poisoned already, or it has content of its own: both times its reader need only look again.
+      process.wake(page..<(page + 1))
+      return .served
+    case .some(let stop): return outcome(of: stop)
+    }
+  }
+
+  private func outcome(of stop: InstallResult.Stop) -> FaultOutcome {
+    switch stop {
+    case .alreadyPresent: .served
+    case .eventPending, .outOfMemory: .retryLater
+    case .processGone: .processGone
+    case .failed(let number): .failed(PortFailure(.installPage, errorNumber: number))
+    }
+  }
+}

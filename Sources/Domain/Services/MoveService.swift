@@ -1,0 +1,147 @@
+/// Moves everything resident into staging memory, window by window.
+///
+/// A window under one exclusive hold of the gate: protect (every process) → list extents → copy → record *punching* →
+/// punch → see the hole → record *staged* → lift protection. What a punch leaves behind (a pinned page) is restored from
+/// the staged copy while protection stands.
+package struct MoveService<Ports: TenantPorts> {
+  package private(set) var pages = 0
+  private let memory: TenantMemory<Ports>
+  private var regionIndex = 0
+  private var cursor = PageIndex(0)
+  /// A window whose protection could not be lifted yet.
+  private var protectedWindow: PageRange?
+  private var pieces: [PageRange] = []
+
+  package init(memory: TenantMemory<Ports>) { self.memory = memory }
+
+  package mutating func step() throws(JobFailure) -> JobStep {
+    if let window = protectedWindow, !(try mapped { () throws(PortFailure) in try liftProtection(of: window) }) {
+      return .retryAfter(nanoseconds: RetryDelay.event)
+    }
+    guard let window = try mapped({ () throws(PortFailure) in try nextWindow() }) else { return .finished }
+    let isMoved = try mapped { () throws(PortFailure) in
+      try memory.ports.gate.exclusive { () throws(PortFailure) in try move(window) }
+    }
+    guard isMoved else { return .retryAfter(nanoseconds: RetryDelay.event) }
+    cursor = window.upperBound
+    return .again
+  }
+
+  /// Lifts what protection is left after a failure.
+  ///
+  /// - Returns: whether none is left.
+  package mutating func liftRemainingProtection() -> Bool {
+    guard let window = protectedWindow else { return true }
+    do throws(PortFailure) { return try liftProtection(of: window) } catch {
+      protectedWindow = nil  // the range is not registered any more, or its process is dead: nothing is protected
+      return true
+    }
+  }
+
+  private mutating func nextWindow() throws(PortFailure) -> PageRange? {
+    while regionIndex < memory.map.regions.count {
+      let region = memory.map.regions[regionIndex]
+      let start = max(cursor, region.pages.lowerBound)
+      if start < region.pages.upperBound, let data = try memory.ports.guest.nextData(in: start..<region.pages.upperBound) {
+        let window = MoveWindows(region: region, geometry: memory.map.geometry).window(containing: data.lowerBound)
+        return max(window.lowerBound, start)..<window.upperBound
+      }
+      regionIndex += 1
+    }
+    return nil
+  }
+
+  /// - Returns: false when an event must be read first, and nothing was moved.
+  private mutating func move(_ window: PageRange) throws(PortFailure) -> Bool {
+    protectedWindow = window
+    for process in memory.ports.processes {
+      if try process.protect(window) == .eventPending { return false }
+    }
+    try listPieces(in: window)
+    if !pieces.isEmpty { try copyAndPunch(window) }
+    _ = try liftProtection(of: window)
+    return true
+  }
+
+  /// Pages with data for which no remove is under way. A removed page that is seen to be a hole is settled.
+  private mutating func listPieces(in window: PageRange) throws(PortFailure) {
+    pieces.removeAll(keepingCapacity: true)
+    var position = window.lowerBound
+    while position < window.upperBound {
+      let data = try memory.ports.guest.nextData(in: position..<window.upperBound)
+      let hole = position..<(data?.lowerBound ?? window.upperBound)
+      if !hole.isEmpty { memory.ledger.settleDiscards(hole) }
+      guard let data else { break }
+      forEachMovable(in: data) { pieces.append($0) }
+      position = data.upperBound
+    }
+  }
+
+  private mutating func copyAndPunch(_ window: PageRange) throws(PortFailure) {
+    let (guest, ledger) = (memory.ports.guest, memory.ledger)
+    do throws(PortFailure) {
+      for piece in pieces { try guest.copyToStaging(piece) }
+    } catch {
+      for piece in pieces { ledger.copyAbandoned(piece) }
+      throw error
+    }
+    for piece in pieces { ledger.pagesPunching(piece) }
+    var failure: PortFailure?
+    do throws(PortFailure) {
+      var position = window.lowerBound
+      while position < window.upperBound, let segment = ledger.nextMovable(in: position..<window.upperBound) {
+        try guest.punch(segment)
+        position = segment.upperBound
+      }
+    } catch { failure = error }
+    for piece in pieces {
+      do throws(PortFailure) { try settle(piece) } catch { failure = failure ?? error }
+    }
+    if let failure { throw failure }
+  }
+
+  /// Holes are staged; pages that the punch left behind get their content back and stay the guest's.
+  private mutating func settle(_ piece: PageRange) throws(PortFailure) {
+    var position = piece.lowerBound
+    while position < piece.upperBound {
+      let left: PageRange?
+      do throws(PortFailure) {
+        left = try memory.ports.guest.nextData(in: position..<piece.upperBound)
+        if let left { try memory.ports.guest.restoreFromStaging(left) }
+      } catch {
+        // What is there is not known: the staged copy is kept, and installed wherever there is a hole.
+        memory.ledger.pagesStaged(position..<piece.upperBound)
+        throw error
+      }
+      let holes = position..<(left?.lowerBound ?? piece.upperBound)
+      if !holes.isEmpty {
+        memory.ledger.pagesStaged(holes)
+        pages += holes.count
+      }
+      guard let left else { break }
+      memory.ledger.punchUndone(left)
+      position = left.upperBound
+    }
+  }
+
+  /// - Returns: false when an event must be read first; the window is then tried again.
+  private mutating func liftProtection(of window: PageRange) throws(PortFailure) -> Bool {
+    for process in memory.ports.processes {
+      if try process.unprotect(window) == .eventPending { return false }
+    }
+    protectedWindow = nil
+    return true
+  }
+
+  private func forEachMovable(in range: PageRange, _ body: (PageRange) -> Void) {
+    var position = range.lowerBound
+    while position < range.upperBound, let run = memory.ledger.nextMovable(in: position..<range.upperBound) {
+      body(run)
+      position = run.upperBound
+    }
+  }
+
+  private func mapped<Result>(_ body: () throws(PortFailure) -> Result) throws(JobFailure) -> Result {
+    do throws(PortFailure) { return try body() } catch { throw .port(error) }
+  }
+}

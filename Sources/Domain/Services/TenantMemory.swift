@@ -1,0 +1,46 @@
+/// One tenant's memory: its regions, its books and what the outside provides. The services share it.
+package final class TenantMemory<Ports: TenantPorts>: Sendable {
+  package let map: RegionMap
+  package let ports: Ports
+  package let ledger: PageLedger<Ports.Table, Ports.Lock>
+
+  package init(map: RegionMap, ports: Ports) {
+    self.map = map
+    self.ports = ports
+    ledger = PageLedger(pageCount: map.pageCount, table: ports.table, lock: ports.lock)
+  }
+
+  /// Gives back staging memory that nobody needs any more, run by run.
+  ///
+  /// - Parameter limit: pages at most.
+  /// - Returns: how many pages were given back; fewer than `limit` means that nothing is left.
+  package func releaseStaging(limit: Int) throws(PortFailure) -> Int {
+    var released = 0
+    while released < limit {
+      let run = try ports.gate.shared { () throws(PortFailure) -> PageRange? in
+        guard let run = ledger.takeReleasable(limit: min(limit - released, map.geometry.hugePagePages)) else { return nil }
+        try ports.staging.release(run)
+        return run
+      }
+      guard let run else { break }
+      released += run.count
+    }
+    return released
+  }
+
+  /// Reads slots and compares them with what was written. Tried twice: a read error may be a passing one.
+  ///
+  /// - Returns: for a single slot, whether the buffer's first page now holds exactly its content.
+  package func readVerified(_ slot: SwapSlot, of page: PageIndex, into buffer: Ports.File.Buffer) -> Bool {
+    for _ in 0..<Self.readAttempts {
+      do throws(PortFailure) {
+        try ports.file.read(slot..<(slot + 1), into: buffer)
+        if buffer.checksum(at: 0) == ledger.checksum(of: page) { return true }
+      } catch { continue }
+    }
+    return false
+  }
+
+  /// How often a slot is read before it counts as unreadable.
+  private static var readAttempts: Int { 2 }
+}

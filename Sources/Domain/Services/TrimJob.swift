@@ -1,0 +1,58 @@
+/// `trim`: drops staged pages that are zero, or equal to what the swap file still holds. Neither needs the disk: a page's
+/// checksum tells whether it has changed.
+package struct TrimJob<Ports: TenantPorts>: SteppedJob {
+  /// Pages compared in one step.
+  package static var pagesPerStep: Int { 1024 }
+
+  package private(set) var zeroPages = 0
+  package private(set) var unchangedPages = 0
+  package var pages: Int { zeroPages + unchangedPages }
+  private let memory: TenantMemory<Ports>
+  private var cursor = PageIndex(0)
+  private var zero: [PageIndex] = []
+  private var unchanged: [PageIndex] = []
+
+  package init(memory: TenantMemory<Ports>) { self.memory = memory }
+
+  package mutating func step() throws(JobFailure) -> JobStep {
+    zero.removeAll(keepingCapacity: true)
+    unchanged.removeAll(keepingCapacity: true)
+    var compared = 0
+    let end = PageIndex(memory.map.pageCount)
+    while compared < Self.pagesPerStep,
+      let run = memory.ledger.nextStaged(from: cursor, before: end, limit: Self.pagesPerStep - compared)
+    {
+      for page in run { examine(page) }
+      compared += run.count
+      cursor = run.upperBound
+    }
+    guard compared > 0 else { return .finished }
+    drop()
+    do throws(PortFailure) {
+      _ = try memory.releaseStaging(limit: Self.pagesPerStep)
+    } catch { throw .port(error) }
+    return .again
+  }
+
+  package mutating func abort() {}
+
+  /// Without the gate: a staged page's content does not change while it is staged. One that is touched meanwhile may read
+  /// as anything here, which `drop` finds out.
+  private mutating func examine(_ page: PageIndex) {
+    let record = memory.ledger.record(of: page)
+    if memory.ports.staging.isZero(page) {
+      zero.append(page)
+    } else if record.slotIsValid, memory.ports.staging.checksum(of: page) == memory.ledger.checksum(of: page) {
+      unchanged.append(page)
+    }
+  }
+
+  private mutating func drop() {
+    memory.ports.gate.exclusive {
+      for page in zero {
+        if memory.ledger.dropZero(page) { zeroPages += 1 } else { memory.ledger.copyAbandoned(page..<(page + 1)) }
+      }
+      for page in unchanged where memory.ledger.dropUnchanged(page) { unchangedPages += 1 }
+    }
+  }
+}
