@@ -74,12 +74,14 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
 
   private mutating func installFromFile() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
-    readAhead()
+    let wantsBuffer = !readAhead()
     if completion == nil {
       installIndex = 0
       completion = memory.ports.readAhead.nextCompletion()
     }
     guard let completion else {
+      // Another tenant's swap-in holds the whole budget: it gives some back soon.
+      if wantsBuffer { return .retryAfter(nanoseconds: RetryDelay.slot) }
       phase = .closing
       return .again
     }
@@ -107,15 +109,17 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     return try next(after: stop)
   }
 
-  private mutating func readAhead() {
+  /// - Returns: false when there is more to read, and no buffer for it.
+  private mutating func readAhead() -> Bool {
     while let buffer = memory.ports.readAhead.takeBuffer() {
       guard let slots = memory.ledger.pinNextFileRun(from: fileCursor, limit: buffer.capacityPages) else {
         memory.ports.readAhead.giveBack(buffer)
-        return
+        return true
       }
       memory.ports.readAhead.start(slots, into: buffer)
       fileCursor = slots.upperBound
     }
+    return false
   }
 
   private func isRight(_ completion: Completion, at index: Int) -> Bool {

@@ -1,0 +1,104 @@
+internal import Glibc
+
+/// A thread with a small stack and a name. Whoever starts it joins it.
+package final class Thread: @unchecked Sendable {  // pthread_t is written before anybody else sees the object
+  private var handle = pthread_t()
+  /// Deep enough for a debug build's JSON coding.
+  private static let stackBytes = 512 << 10
+
+  /// - Parameter name: at most 15 characters are shown (pthread_setname_np(3)).
+  package init(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
+    final class Start {
+      let name: String
+      let body: @Sendable () -> Void
+      init(name: String, body: @escaping @Sendable () -> Void) {
+        self.name = name
+        self.body = body
+      }
+    }
+    var attributes = pthread_attr_t()
+    pthread_attr_init(&attributes)
+    defer { pthread_attr_destroy(&attributes) }
+    pthread_attr_setstacksize(&attributes, Self.stackBytes)
+    let start = Unmanaged.passRetained(Start(name: name, body: body))
+    let failure = pthread_create(
+      &handle, &attributes,
+      { argument in
+        // Safety: the argument is the object retained above, taken over exactly once.
+        let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
+        pthread_setname_np(pthread_self(), String(start.name.prefix(15)))
+        start.body()
+        return nil
+      }, start.toOpaque())
+    guard failure == 0 else {
+      start.release()
+      throw SystemError("starting the thread \(name)", errorNumber: failure)
+    }
+  }
+
+  package func join() { pthread_join(handle, nil) }
+
+  /// A thread that nobody waits for.
+  package static func runDetached(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
+    pthread_detach(try Thread(name: name, body).handle)
+  }
+}
+
+/// Wakes a thread that waits in poll or epoll.
+package final class WakeUp: Sendable {
+  package let descriptor: Descriptor
+
+  package init() throws(SystemError) {
+    descriptor = Descriptor(owning: try checked("eventfd") { c_eventfd(0, Linux.EFD_CLOEXEC | Linux.EFD_NONBLOCK) })
+  }
+
+  package func signal() {
+    var one: UInt64 = 1
+    _ = retryingInterrupts { write(descriptor.raw, &one, 8) }
+  }
+
+  package func clear() {
+    var count: UInt64 = 0
+    _ = retryingInterrupts { read(descriptor.raw, &count, 8) }
+  }
+}
+
+/// A bounded queue between threads.
+package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {  // its fields are guarded by `monitor`
+  private let monitor = Monitor()
+  private let capacity: Int
+  private var elements: [Element] = []
+  private var isClosed = false
+
+  package init(capacity: Int) {
+    self.capacity = capacity
+    elements.reserveCapacity(capacity)
+  }
+
+  /// - Returns: false when the queue is full or closed.
+  package func offer(_ element: Element) -> Bool {
+    monitor.withLock {
+      guard elements.count < capacity, !isClosed else { return false }
+      elements.append(element)
+      monitor.wakeAll()
+      return true
+    }
+  }
+
+  /// Waits for an element; nil once the queue is closed and empty.
+  package func take() -> Element? {
+    monitor.withLock {
+      while elements.isEmpty && !isClosed { monitor.wait() }
+      return elements.isEmpty ? nil : elements.removeFirst()
+    }
+  }
+
+  package func takeIfAny() -> Element? { monitor.withLock { elements.isEmpty ? nil : elements.removeFirst() } }
+
+  package func close() {
+    monitor.withLock {
+      isClosed = true
+      monitor.wakeAll()
+    }
+  }
+}

@@ -1,0 +1,186 @@
+internal import Glibc
+
+/// A packet and the descriptors that came with it.
+package struct Packet: Sendable {
+  package let bytes: [UInt8]
+  package let descriptors: [Descriptor]
+  /// The packet was longer than the limit, and its end is lost.
+  package let isTruncated: Bool
+  /// More descriptors came than can be taken; the rest was closed by the kernel.
+  package let lostDescriptors: Bool
+}
+
+/// Who is at the other end, as of `connect`.
+package struct Peer: Sendable {
+  package let user: UInt32
+  /// nil where the process is dead, or not to be seen from our PID namespace.
+  package let process: ProcessHandle?
+}
+
+/// A connected AF_UNIX socket of type SOCK_SEQPACKET.
+package final class SequencedSocket: Sendable {
+  /// Of a packet, in bytes, requests and replies alike.
+  package static let packetLimit = 65_536
+  /// SCM_MAX_FD of the kernel.
+  package static let descriptorLimit = 253
+
+  package let descriptor: Descriptor
+
+  init(owning descriptor: Descriptor) { self.descriptor = descriptor }
+
+  /// Connects, as a client; reads and writes block.
+  package init(connectingTo path: String) throws(SystemError) {
+    descriptor = try Self.makeSocket(flags: 0)
+    let raw = descriptor.raw
+    let (result, errorNumber) = (try withAddress(path) { address, length in connect(raw, address, length) }, errno)
+    if result != 0 { throw SystemError("connecting to \(path)", errorNumber: errorNumber) }
+  }
+
+  static func makeSocket(flags: Int32) throws(SystemError) -> Descriptor {
+    let kind = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue) | flags
+    return Descriptor(owning: try checked("socket") { socket(AF_UNIX, kind, 0) })
+  }
+
+  package enum Received {
+    case packet(Packet)
+    case nothingYet
+    case closed
+  }
+
+  package func receive() throws(SystemError) -> Received {
+    var bytes = [UInt8](repeating: 0, count: Self.packetLimit + 1)
+    var control = [UInt64](repeating: 0, count: (ControlMessage.space(descriptors: Self.descriptorLimit) + 7) / 8)
+    var header = msghdr()
+    let raw = descriptor.raw
+    // Safety: all pointers of the header live until recvmsg has returned.
+    let (count, errorNumber, flags, controlBytes) = bytes.withUnsafeMutableBytes { data in
+      control.withUnsafeMutableBytes { ancillary in
+        var vector = iovec(iov_base: data.baseAddress, iov_len: data.count)
+        return withUnsafeMutablePointer(to: &vector) { vector in
+          header.msg_iov = vector
+          header.msg_iovlen = 1
+          header.msg_control = ancillary.baseAddress
+          header.msg_controllen = ancillary.count
+          let (count, errorNumber) = retryingInterrupts { recvmsg(raw, &header, Int32(MSG_CMSG_CLOEXEC)) }
+          return (count, errorNumber, header.msg_flags, header.msg_controllen)
+        }
+      }
+    }
+    guard count >= 0 else {
+      if errorNumber == EAGAIN { return .nothingYet }
+      if errorNumber == ECONNRESET { return .closed }
+      throw SystemError("receiving a packet", errorNumber: errorNumber)
+    }
+    let descriptors = control.withUnsafeBytes { ControlMessage.descriptors(in: $0, count: controlBytes) }
+    // The end of the connection reads as an empty packet; one with MSG_EOR in its flags is a packet.
+    if count == 0 && flags & Int32(MSG_EOR) == 0 && descriptors.isEmpty { return .closed }
+    return .packet(
+      Packet(
+        bytes: Array(bytes[0..<min(count, Self.packetLimit)]), descriptors: descriptors,
+        isTruncated: count > Self.packetLimit || flags & Int32(MSG_TRUNC) != 0,
+        lostDescriptors: flags & Int32(MSG_CTRUNC) != 0))
+  }
+
+  /// - Returns: false when the other end does not read, and this one does not wait.
+  package func send(_ bytes: [UInt8], descriptors: [Descriptor] = []) throws(SystemError) -> Bool {
+    var control = ControlMessage.make(descriptors)
+    var bytes = bytes
+    let raw = descriptor.raw
+    // Safety: all pointers of the header live until sendmsg has returned.
+    let (count, errorNumber) = bytes.withUnsafeMutableBytes { data in
+      control.withUnsafeMutableBytes { ancillary in
+        var vector = iovec(iov_base: data.baseAddress, iov_len: data.count)
+        return withUnsafeMutablePointer(to: &vector) { vector in
+          var header = msghdr()
+          header.msg_iov = vector
+          header.msg_iovlen = 1
+          header.msg_control = ancillary.count > 0 ? ancillary.baseAddress : nil
+          header.msg_controllen = ancillary.count
+          return retryingInterrupts { sendmsg(raw, &header, Int32(MSG_NOSIGNAL) | Int32(MSG_EOR)) }
+        }
+      }
+    }
+    if count >= 0 { return true }
+    if errorNumber == EAGAIN { return false }
+    throw SystemError("sending a packet", errorNumber: errorNumber)
+  }
+
+  package func peer() throws(SystemError) -> Peer {
+    var credentials = ucred()
+    var length = socklen_t(MemoryLayout<ucred>.size)
+    let raw = descriptor.raw
+    try checked("SO_PEERCRED") { getsockopt(raw, SOL_SOCKET, SO_PEERCRED, &credentials, &length) }
+    var pidfd: Int32 = -1
+    length = socklen_t(MemoryLayout<Int32>.size)
+    if getsockopt(raw, SOL_SOCKET, Linux.SO_PEERPIDFD, &pidfd, &length) == 0, pidfd >= 0 {
+      let owned = Descriptor(owning: pidfd)
+      do throws(SystemError) { return Peer(user: credentials.uid, process: try ProcessHandle(pidfd: owned)) } catch {
+        return Peer(user: credentials.uid, process: nil)
+      }
+    }
+    // Before Linux 6.5 the number has to do; it is 0 across PID namespaces.
+    guard credentials.pid > 0 else { return Peer(user: credentials.uid, process: nil) }
+    do throws(SystemError) { return Peer(user: credentials.uid, process: try ProcessHandle(pid: credentials.pid)) } catch {
+      return Peer(user: credentials.uid, process: nil)
+    }
+  }
+}
+
+/// SCM_RIGHTS by hand: the CMSG macros are not imported. A `cmsghdr` is a 64-bit length, a level and a type, 16 bytes in
+/// all, and data follows it; everything is aligned to 8 bytes.
+enum ControlMessage {
+  private static let headerBytes = 16
+
+  static func length(descriptors: Int) -> Int { headerBytes + 4 * descriptors }
+  static func space(descriptors: Int) -> Int { headerBytes + ((4 * descriptors + 7) & ~7) }
+
+  static func make(_ descriptors: [Descriptor]) -> [UInt8] {
+    guard !descriptors.isEmpty else { return [] }
+    var message = [UInt8](repeating: 0, count: space(descriptors: descriptors.count))
+    message.withUnsafeMutableBytes { bytes in
+      bytes.storeBytes(of: length(descriptors: descriptors.count), as: Int.self)
+      bytes.storeBytes(of: SOL_SOCKET, toByteOffset: 8, as: Int32.self)
+      bytes.storeBytes(of: Int32(0x01), toByteOffset: 12, as: Int32.self)  // SCM_RIGHTS
+      for (number, descriptor) in descriptors.enumerated() {
+        bytes.storeBytes(of: descriptor.raw, toByteOffset: headerBytes + 4 * number, as: Int32.self)
+      }
+    }
+    return message
+  }
+
+  /// Takes every descriptor over that the control data holds.
+  static func descriptors(in control: UnsafeRawBufferPointer, count: Int) -> [Descriptor] {
+    var found: [Descriptor] = []
+    var position = 0
+    while position + headerBytes <= count {
+      let length = control.load(fromByteOffset: position, as: Int.self)
+      guard length >= headerBytes, length <= count - position else { break }
+      let level = control.load(fromByteOffset: position + 8, as: Int32.self)
+      let type = control.load(fromByteOffset: position + 12, as: Int32.self)
+      if level == SOL_SOCKET && type == 0x01 {
+        for offset in stride(from: position + headerBytes, to: position + length, by: 4) {
+          found.append(Descriptor(owning: control.load(fromByteOffset: offset, as: Int32.self)))
+        }
+      }
+      position += (length + 7) & ~7
+    }
+    return found
+  }
+}
+
+/// Calls with a `sockaddr_un` for a path.
+func withAddress(_ path: String, _ body: (__CONST_SOCKADDR_ARG, socklen_t) -> Int32) throws(SystemError) -> Int32 {
+  var address = sockaddr_un()
+  address.sun_family = sa_family_t(AF_UNIX)
+  let bytes = Array(path.utf8)
+  // Safety: sun_path is copied into within its bounds, and stays zero-terminated.
+  let fits = withUnsafeMutableBytes(of: &address.sun_path) { space in
+    guard bytes.count < space.count else { return false }
+    space.copyBytes(from: bytes)
+    return true
+  }
+  guard fits else { throw SystemError("using the socket path \(path)", errorNumber: ENAMETOOLONG) }
+  return withUnsafePointer(to: &address) { pointer in
+    body(__CONST_SOCKADDR_ARG(__sockaddr_un__: pointer), socklen_t(MemoryLayout<sockaddr_un>.size))
+  }
+}

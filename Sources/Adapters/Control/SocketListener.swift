@@ -1,0 +1,109 @@
+internal import Glibc
+
+/// The daemon's listening socket. The file goes when the listener does.
+package final class SocketListener: Sendable {
+  package let descriptor: Descriptor
+  package let path: String
+
+  package enum Failure: Error {
+    /// Another daemon answers there.
+    case alreadyServed(path: String)
+    case system(SystemError)
+  }
+
+  /// - Parameters:
+  ///   - mode: the socket file's access mode.
+  ///   - group: a group's name or number to give the file to; nil leaves it.
+  package init(path: String, mode: UInt32, group: String?) throws(Failure) {
+    let isFree: Bool
+    do throws(SystemError) {
+      try Self.makeDirectory(of: path)
+      isFree = try Self.replaceStale(path)
+    } catch { throw .system(error) }
+    guard isFree else { throw .alreadyServed(path: path) }
+    do throws(SystemError) {
+      descriptor = try SequencedSocket.makeSocket(flags: Int32(SOCK_NONBLOCK.rawValue))
+      self.path = path
+      let raw = descriptor.raw
+      // The mode counts from bind on, so that nobody gets in between: umask can only narrow it.
+      fchmod(raw, mode)
+      let (result, errorNumber) = (try withAddress(path) { bind(raw, $0, $1) }, errno)
+      if result != 0 { throw SystemError("making the socket \(path)", errorNumber: errorNumber) }
+      try checked("setting the mode of \(path)") { chmod(path, mode) }
+      if let group { try Self.giveTo(group, path) }
+      try checked("listening at \(path)") { listen(raw, Self.backlog) }
+    } catch { throw .system(error) }
+  }
+
+  package func removeFile() { unlink(path) }
+
+  /// - Returns: nil when nobody is waiting to be let in.
+  package func accept() throws(SystemError) -> SequencedSocket? {
+    let raw = descriptor.raw
+    let flags = Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+    let (result, errorNumber) = retryingInterrupts { accept4(raw, __SOCKADDR_ARG(__sockaddr__: nil), nil, flags) }
+    if result >= 0 { return SequencedSocket(owning: Descriptor(owning: result)) }
+    if errorNumber == EAGAIN || errorNumber == ECONNABORTED { return nil }
+    throw SystemError("accepting a connection", errorNumber: errorNumber)
+  }
+
+  private static let backlog: Int32 = 128
+
+  private static func makeDirectory(of path: String) throws(SystemError) {
+    guard let slash = path.lastIndex(of: "/"), slash != path.startIndex else { return }
+    try Directory.make(String(path[..<slash]), mode: 0o755)
+  }
+
+  /// - Returns: false when somebody listens there.
+  private static func replaceStale(_ path: String) throws(SystemError) -> Bool {
+    var status = stat()
+    guard lstat(path, &status) == 0 else { return true }
+    guard status.st_mode & S_IFMT == S_IFSOCK else {
+      throw SystemError("making the socket \(path), where something else is", errorNumber: EEXIST)
+    }
+    let probe = try SequencedSocket.makeSocket(flags: Int32(SOCK_NONBLOCK.rawValue))
+    let (result, errorNumber) = (try withAddress(path) { connect(probe.raw, $0, $1) }, errno)
+    if result == 0 || errorNumber == EAGAIN { return false }
+    guard errorNumber == ECONNREFUSED || errorNumber == ENOENT else {
+      throw SystemError("looking who listens at \(path)", errorNumber: errorNumber)
+    }
+    unlink(path)
+    return true
+  }
+
+  private static func giveTo(_ group: String, _ path: String) throws(SystemError) {
+    let number: UInt32
+    if let given = UInt32(group) {
+      number = given
+    } else if let entry = getgrnam(group) {
+      number = entry.pointee.gr_gid
+    } else {
+      throw SystemError("finding the group \(group)", errorNumber: ENOENT)
+    }
+    try checked("giving \(path) to the group \(group)") { chown(path, uid_t.max, number) }
+  }
+}
+
+/// Directories that are made where they are missing.
+package enum Directory {
+  /// Makes the directory and those above it.
+  package static func make(_ path: String, mode: UInt32) throws(SystemError) {
+    if mkdir(path, mode) == 0 || errno == EEXIST { return }
+    guard errno == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex else {
+      throw SystemError("making the directory \(path)", errorNumber: errno)
+    }
+    try make(String(path[..<slash]), mode: mode)
+    if mkdir(path, mode) != 0 && errno != EEXIST {
+      throw SystemError("making the directory \(path)", errorNumber: errno)
+    }
+  }
+
+  /// A new directory of our own under $TMPDIR or /tmp.
+  package static func makeTemporary() throws(SystemError) -> String {
+    var template = Array("\(Machine.environment("TMPDIR") ?? "/tmp")/swap-monitor-XXXXXX".utf8CString)
+    guard mkdtemp(&template) != nil else { throw SystemError("making a temporary directory", errorNumber: errno) }
+    return String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
+  package static func remove(_ path: String) { rmdir(path) }
+}

@@ -1,0 +1,89 @@
+internal import Glibc
+
+/// A system call that failed.
+package struct SystemError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// What was being done, for people: "opening /dev/userfaultfd".
+  package let operation: String
+  package let errorNumber: Int32
+
+  package init(_ operation: String, errorNumber: Int32) {
+    self.operation = operation
+    self.errorNumber = errorNumber
+  }
+
+  package var description: String { "\(operation): \(errorText(errorNumber))" }
+}
+
+/// The kernel's words for an error number.
+package func errorText(_ errorNumber: Int32) -> String {
+  var buffer = [CChar](repeating: 0, count: 128)
+  // Safety: the GNU strerror_r returns a C string that lives in the buffer or for ever.
+  return buffer.withUnsafeMutableBufferPointer { space in
+    guard let start = space.baseAddress, let text = strerror_r(errorNumber, start, space.count) else {
+      return "error \(errorNumber)"
+    }
+    return String(cString: text)
+  }
+}
+
+/// Numbers that libc's module does not carry, with the C names, from the kernel's uapi headers.
+enum Linux {
+  static let EPOLLIN: UInt32 = 0x001
+  static let EPOLLOUT: UInt32 = 0x004
+  static let EPOLLERR: UInt32 = 0x008
+  static let EPOLLHUP: UInt32 = 0x010
+  static let EPOLLRDHUP: UInt32 = 0x2000
+  static let EPOLL_CTL_ADD: Int32 = 1
+  static let EPOLL_CTL_DEL: Int32 = 2
+  static let EPOLL_CTL_MOD: Int32 = 3
+  static let EFD_CLOEXEC: Int32 = 0o2000000
+  static let EFD_NONBLOCK: Int32 = 0o4000
+  static let SFD_CLOEXEC: Int32 = 0o2000000
+  static let SFD_NONBLOCK: Int32 = 0o4000
+  static let SO_PEERPIDFD: Int32 = 77
+  static let RWF_NOWAIT: Int32 = 0x8
+  static let PR_SET_PDEATHSIG: Int32 = 1
+
+  #if arch(x86_64)
+    static let SYS_userfaultfd = 323
+    static let SYS_madvise = 28
+  #elseif arch(arm64)
+    static let SYS_userfaultfd = 282
+    static let SYS_madvise = 233
+  #endif
+  static let SYS_pidfd_send_signal = 424
+  static let SYS_pidfd_open = 434
+  static let SYS_process_madvise = 440
+}
+
+/// Calls again while the answer is EINTR: none of our calls gives up for a signal.
+///
+/// - Returns: the call's result, or the error number.
+@inline(__always)
+func retryingInterrupts<Result: FixedWidthInteger>(_ call: () -> Result) -> (result: Result, errorNumber: Int32) {
+  while true {
+    let result = call()
+    if result != -1 { return (result, 0) }
+    if errno != EINTR { return (result, errno) }
+  }
+}
+
+/// The same, throwing.
+@discardableResult
+func checked<Result: FixedWidthInteger>(_ operation: @autoclosure () -> String, _ call: () -> Result)
+  throws(SystemError) -> Result
+{
+  let (result, errorNumber) = retryingInterrupts(call)
+  if result == -1 { throw SystemError(operation(), errorNumber: errorNumber) }
+  return result
+}
+
+/// An open file descriptor; closed when its last user lets it go.
+package final class Descriptor: Sendable {
+  package let raw: Int32
+
+  /// Takes the descriptor over.
+  package init(owning raw: Int32) { self.raw = raw }
+
+  deinit { close(raw) }
+}

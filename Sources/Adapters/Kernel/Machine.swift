@@ -1,0 +1,58 @@
+internal import Glibc
+package import Domain
+
+/// What this machine says of itself.
+package enum Machine {
+  /// The base page size from sysconf, and the huge page size from sysfs, 2 MiB where that is unreadable.
+  package static func pageGeometry() -> PageGeometry? {
+    let huge = readText("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").flatMap { Int($0.trimmingLine) }
+    return PageGeometry(pageBytes: sysconf(Int32(_SC_PAGESIZE)), hugePageBytes: huge ?? 2 << 20)
+  }
+
+  /// RLIMIT_MEMLOCK in bytes; nil where it does not bind (CAP_IPC_LOCK, or no limit).
+  package static func memoryLockLimitBytes() -> UInt64? {
+    var limit = rlimit()
+    guard geteuid() != 0, getrlimit(__RLIMIT_MEMLOCK, &limit) == 0,
+      limit.rlim_cur != UInt.max
+    else { return nil }
+    return UInt64(limit.rlim_cur)
+  }
+
+  package static var effectiveUser: UInt32 { geteuid() }
+  package static var processIdentifier: Int32 { getpid() }
+
+  package static func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+
+  /// Words from the kernel's random source.
+  package static func randomWords(_ count: Int) -> [UInt64] {
+    var source = SystemRandomNumberGenerator()  // getrandom(2) on Linux
+    return (0..<count).map { _ in source.next() }
+  }
+}
+
+/// A small file as text (/proc and /sys tell their size only by being read); nil where it can't be read.
+func readText(_ path: String, limit: Int = 1 << 20) -> String? {
+  guard let bytes = readBytes(path, limit: limit) else { return nil }
+  return String(decoding: bytes, as: UTF8.self)
+}
+
+func readBytes(_ path: String, limit: Int = 1 << 20) -> [UInt8]? {
+  let raw = open(path, O_RDONLY | O_CLOEXEC)
+  guard raw >= 0 else { return nil }
+  let file = Descriptor(owning: raw)
+  var bytes: [UInt8] = []
+  var chunk = [UInt8](repeating: 0, count: 4096)
+  while bytes.count < limit {
+    let (count, _) = retryingInterrupts { read(file.raw, &chunk, chunk.count) }
+    if count < 0 { return nil }
+    if count == 0 { break }
+    bytes += chunk[0..<count]
+  }
+  return bytes
+}
+
+extension StringProtocol {
+  var trimmingLine: String {
+    String(prefix { $0 != "\n" }).split(separator: " ", omittingEmptySubsequences: true).joined(separator: " ")
+  }
+}

@@ -1,0 +1,92 @@
+internal import Glibc
+package import Domain
+
+/// The memfds behind a tenant's regions.
+///
+/// They are looked into by SEEK_DATA and pread only: a load through a mapping would fill holes with zeros, for good.
+package final class GuestFiles: GuestMemory, @unchecked Sendable {  // `buffer` belongs to the one job that moves pages
+  private let map: RegionMap
+  private let files: [Descriptor]
+  private let staging: StagingArea
+  private let buffer: MemoryMapping
+
+  /// Small enough to stay in the second-level cache between the read and the write.
+  private static let copyBytes = 256 << 10
+
+  package init(map: RegionMap, files: [Descriptor], staging: StagingArea) throws(SystemError) {
+    self.map = map
+    self.staging = staging
+    buffer = try MemoryMapping(anonymousBytes: Self.copyBytes, operation: "mapping a copy buffer")
+    self.files = files.map(Self.ownDescription)
+  }
+
+  /// SEEK_DATA moves the file position, which a passed descriptor shares with the client: one of our own does not.
+  private static func ownDescription(of file: Descriptor) -> Descriptor {
+    let raw = open("/proc/self/fd/\(file.raw)", O_RDWR | O_CLOEXEC)
+    return raw >= 0 ? Descriptor(owning: raw) : file
+  }
+
+  package func nextData(in range: PageRange) throws(PortFailure) -> PageRange? {
+    let place = place(of: range)
+    let end = place.offset + place.bytes
+    let (data, errorNumber) = retryingInterrupts { lseek(place.file.raw, place.offset, SEEK_DATA) }
+    if data < 0 {
+      if errorNumber == ENXIO { return nil }  // no data up to the file's end
+      throw PortFailure(.findGuestData, errorNumber: errorNumber)
+    }
+    guard data < end else { return nil }
+    let (hole, holeErrorNumber) = retryingInterrupts { lseek(place.file.raw, data, SEEK_HOLE) }
+    if hole < 0 {
+      // It became a hole between the two calls.
+      if holeErrorNumber == ENXIO { return nil }
+      throw PortFailure(.findGuestData, errorNumber: holeErrorNumber)
+    }
+    let pageShift = map.geometry.pageShift
+    let first = (data - place.offset) >> pageShift
+    let last = (min(hole, end) - place.offset + map.geometry.pageBytes - 1) >> pageShift
+    return (range.lowerBound + first)..<(range.lowerBound + last)
+  }
+
+  package func copyToStaging(_ pages: PageRange) throws(PortFailure) {
+    let place = place(of: pages)
+    var done = 0
+    while done < place.bytes {
+      let chunk = UnsafeMutableRawBufferPointer(start: buffer.address, count: min(buffer.count, place.bytes - done))
+      try readAll(place.file, chunk, at: place.offset + done, operation: .readGuestMemory)
+      try staging.write(UnsafeRawBufferPointer(chunk), at: pages.lowerBound + (done >> map.geometry.pageShift))
+      done += chunk.count
+    }
+  }
+
+  package func punch(_ pages: PageRange) throws(PortFailure) {
+    let place = place(of: pages)
+    try punchHole(place.file, offset: place.offset, bytes: place.bytes, operation: .punchGuestMemory)
+  }
+
+  package func restoreFromStaging(_ pages: PageRange) throws(PortFailure) {
+    let place = place(of: pages)
+    let copies = UnsafeRawBufferPointer(start: staging.address(of: pages.lowerBound), count: place.bytes)
+    try writeAll(place.file, copies, at: place.offset, operation: .restoreGuestMemory)
+  }
+
+  /// Pages with data in all regions.
+  package func residentPages() throws(PortFailure) -> Int {
+    var count = 0
+    for region in map.regions {
+      var position = region.pages.lowerBound
+      while position < region.pages.upperBound, let data = try nextData(in: position..<region.pages.upperBound) {
+        count += data.count
+        position = data.upperBound
+      }
+    }
+    return count
+  }
+
+  private func place(of pages: PageRange) -> (file: Descriptor, offset: Int, bytes: Int) {
+    let region = map.regions[map.regionIndex(of: pages.lowerBound)]
+    return (
+      files[region.file], map.geometry.bytes(inPages: region.filePage(of: pages.lowerBound)),
+      map.geometry.bytes(inPages: pages.count)
+    )
+  }
+}

@@ -1,0 +1,46 @@
+internal import Glibc
+package import Domain
+
+/// Page-aligned memory of our own that is not swapped out itself, into which slots are read and checked.
+package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thread at a time has it
+  package let capacityPages: Int
+  let address: UnsafeMutableRawPointer
+  private let mapping: MemoryMapping
+  private let geometry: PageGeometry
+  private let hasher: PageHasher
+
+  package init(pages: Int, geometry: PageGeometry, hasher: PageHasher) throws(SystemError) {
+    mapping = try MemoryMapping(
+      anonymousBytes: geometry.bytes(inPages: pages), operation: "mapping a read buffer of \(pages) pages")
+    address = mapping.address
+    capacityPages = pages
+    self.geometry = geometry
+    self.hasher = hasher
+    // Where the limit does not allow it, the buffer still works; it may be swapped out under memory pressure.
+    mlock(address, mapping.count)
+  }
+
+  package func checksum(at index: Int) -> PageChecksum { pageChecksum(self.page(index), geometry, hasher) }
+
+  func page(_ index: Int) -> UnsafeMutableRawPointer { address + geometry.bytes(inPages: index) }
+}
+
+/// The daemon's one budget of locked memory for reading ahead.
+package final class LockedMemory: @unchecked Sendable {  // guarded by `lock`
+  private let lock = PlainMutex()
+  private var budget: PrefetchBudget
+
+  package init(budget: PrefetchBudget) { self.budget = budget }
+
+  func take(_ bytes: Int) -> Bool {
+    lock.lock()
+    defer { lock.unlock() }
+    return budget.take(bytes)
+  }
+
+  func giveBack(_ bytes: Int) {
+    lock.lock()
+    defer { lock.unlock() }
+    budget.giveBack(bytes)
+  }
+}

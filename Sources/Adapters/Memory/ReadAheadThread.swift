@@ -1,0 +1,110 @@
+internal import Glibc
+package import Domain
+
+/// Reads a tenant's slots ahead of swap-in, on a thread of its own that exists while reads are wanted.
+package final class ReadAheadThread: ReadAhead, @unchecked Sendable {  // used by the tenant's one job; the queues are shared
+  package let spareBuffer: LockedBuffer
+  private let file: SwapFileStore
+  private let budget: LockedMemory
+  private let geometry: PageGeometry
+  private let hasher: PageHasher
+  private var free: [LockedBuffer] = []
+  private var buffers = 0
+  private var underWay = 0
+  private var worker: Worker?
+
+  private struct Request: Sendable {
+    let slots: SlotRange
+    let buffer: LockedBuffer
+  }
+
+  private struct Worker {
+    let thread: Thread
+    let requests: BoundedQueue<Request>
+    let completions: BoundedQueue<ReadCompletion<LockedBuffer>>
+  }
+
+  /// One being installed, two being read or waiting.
+  private static let buffersPerTenant = 3
+
+  package init(file: SwapFileStore, budget: LockedMemory, geometry: PageGeometry, hasher: PageHasher) throws(SystemError) {
+    self.file = file
+    self.budget = budget
+    self.geometry = geometry
+    self.hasher = hasher
+    spareBuffer = try LockedBuffer(pages: 1, geometry: geometry, hasher: hasher)
+  }
+
+  deinit { releaseAll() }
+
+  package func takeBuffer() -> LockedBuffer? {
+    if let buffer = free.popLast() { return buffer }
+    guard buffers < Self.buffersPerTenant, budget.take(bufferBytes) else { return nil }
+    do throws(SystemError) {
+      let buffer = try LockedBuffer(pages: geometry.hugePagePages, geometry: geometry, hasher: hasher)
+      buffers += 1
+      return buffer
+    } catch {
+      budget.giveBack(bufferBytes)
+      return nil
+    }
+  }
+
+  package func giveBack(_ buffer: LockedBuffer) { free.append(buffer) }
+
+  package func start(_ slots: SlotRange, into buffer: LockedBuffer) {
+    underWay += 1
+    let request = Request(slots: slots, buffer: buffer)
+    if startWorker(), let worker, worker.requests.offer(request) { return }
+    // No thread to be had: read it here. Slower, and right.
+    spareCompletions.append(Self.read(request, from: file))
+  }
+
+  package func nextCompletion() -> ReadCompletion<LockedBuffer>? {
+    if let completion = spareCompletions.popLast() {
+      underWay -= 1
+      return completion
+    }
+    guard underWay > 0, let completion = worker?.completions.take() else {
+      releaseAll()
+      return nil
+    }
+    underWay -= 1
+    return completion
+  }
+
+  private var spareCompletions: [ReadCompletion<LockedBuffer>] = []
+  private var bufferBytes: Int { geometry.bytes(inPages: geometry.hugePagePages) }
+
+  private func startWorker() -> Bool {
+    guard worker == nil else { return true }
+    let requests = BoundedQueue<Request>(capacity: Self.buffersPerTenant)
+    let completions = BoundedQueue<ReadCompletion<LockedBuffer>>(capacity: Self.buffersPerTenant)
+    let file = file
+    do throws(SystemError) {
+      let thread = try Thread(name: "read-ahead") {
+        while let request = requests.take() { _ = completions.offer(Self.read(request, from: file)) }
+      }
+      worker = Worker(thread: thread, requests: requests, completions: completions)
+      return true
+    } catch { return false }
+  }
+
+  private static func read(_ request: Request, from file: SwapFileStore) -> ReadCompletion<LockedBuffer> {
+    do throws(PortFailure) {
+      try file.read(request.slots, into: request.buffer)
+      return ReadCompletion(slots: request.slots, buffer: request.buffer, failure: nil)
+    } catch { return ReadCompletion(slots: request.slots, buffer: request.buffer, failure: error) }
+  }
+
+  /// Nothing is under way: thread, buffers and budget are given back.
+  private func releaseAll() {
+    worker?.requests.close()
+    worker?.thread.join()
+    worker = nil
+    guard free.count == buffers else { return }  // one is still being installed from
+    budget.giveBack(buffers * bufferBytes)
+    free = []
+    buffers = 0
+  }
+}

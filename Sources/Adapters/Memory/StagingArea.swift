@@ -1,0 +1,106 @@
+internal import Glibc
+package import Domain
+
+/// Staging memory: a memfd as long as the tenant, mapped for reading. Page p's copy lies at page p; only what is staged
+/// takes memory. It is written by pwrite (which, unlike a store, does not zero a page first) and made at `enable`.
+package final class StagingArea: StagingMemory, @unchecked Sendable {  // `area` changes only while no page is staged
+  private struct Area {
+    let file: Descriptor
+    let mapping: MemoryMapping
+  }
+
+  private let geometry: PageGeometry
+  private let pageCount: Int
+  private let hasher: PageHasher
+  private var area: Area?
+
+  package init(pageCount: Int, geometry: PageGeometry, hasher: PageHasher) {
+    self.pageCount = pageCount
+    self.geometry = geometry
+    self.hasher = hasher
+  }
+
+  package func create() throws(PortFailure) {
+    do throws(SystemError) {
+      let bytes = geometry.bytes(inPages: pageCount)
+      let file = try makeMemoryFile("swap-monitor-staging", bytes: bytes)
+      area = Area(
+        file: file, mapping: try MemoryMapping(of: file, bytes: bytes, writable: false, operation: "mapping staging"))
+    } catch { throw PortFailure(.createStaging, errorNumber: error.errorNumber) }
+  }
+
+  package func destroy() { area = nil }
+
+  package func isZero(_ page: PageIndex) -> Bool {
+    // Safety: a page of the mapping, page aligned; records say that it is staged.
+    let words = address(of: page).assumingMemoryBound(to: SIMD8<UInt64>.self)
+    for index in 0..<(geometry.pageBytes / 64) where words[index] != .zero { return false }
+    return true
+  }
+
+  package func checksum(of page: PageIndex) -> PageChecksum { pageChecksum(address(of: page), geometry, hasher) }
+
+  package func release(_ pages: PageRange) throws(PortFailure) {
+    try punchHole(current.file, pages: pages, geometry: geometry, operation: .releaseStaging)
+  }
+
+  func write(_ bytes: UnsafeRawBufferPointer, at page: PageIndex) throws(PortFailure) {
+    try writeAll(current.file, bytes, at: geometry.bytes(inPages: page.rawValue), operation: .writeStaging)
+  }
+
+  func address(of page: PageIndex) -> UnsafeMutableRawPointer {
+    current.mapping.address + geometry.bytes(inPages: page.rawValue)
+  }
+
+  private var current: Area {
+    guard let area else { preconditionFailure("staging memory is used before it is made") }
+    return area
+  }
+}
+
+func pageChecksum(_ page: UnsafeRawPointer, _ geometry: PageGeometry, _ hasher: PageHasher) -> PageChecksum {
+  // Safety: a mapped page, page aligned, that outlives this call.
+  let words = UnsafeBufferPointer(start: page.assumingMemoryBound(to: UInt64.self), count: geometry.pageBytes / 8)
+  return hasher.checksum(of: words.span)
+}
+
+func punchHole(_ file: Descriptor, pages: PageRange, geometry: PageGeometry, operation: PortOperation) throws(PortFailure) {
+  try punchHole(
+    file, offset: geometry.bytes(inPages: pages.lowerBound.rawValue), bytes: geometry.bytes(inPages: pages.count),
+    operation: operation)
+}
+
+func punchHole(_ file: Descriptor, offset: Int, bytes: Int, operation: PortOperation) throws(PortFailure) {
+  let (result, errorNumber) = retryingInterrupts {
+    fallocate(file.raw, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes)
+  }
+  if result != 0 { throw PortFailure(operation, errorNumber: errorNumber) }
+}
+
+/// Writes everything, however short each write is.
+func writeAll(_ file: Descriptor, _ bytes: UnsafeRawBufferPointer, at offset: Int, operation: PortOperation)
+  throws(PortFailure)
+{
+  var done = 0
+  while done < bytes.count {
+    let (count, errorNumber) = retryingInterrupts {
+      pwrite(file.raw, bytes.baseAddress! + done, bytes.count - done, offset + done)
+    }
+    if count <= 0 { throw PortFailure(operation, errorNumber: count == 0 ? EIO : errorNumber) }
+    done += count
+  }
+}
+
+/// Reads everything; the end of the file is an error.
+func readAll(_ file: Descriptor, _ bytes: UnsafeMutableRawBufferPointer, at offset: Int, operation: PortOperation)
+  throws(PortFailure)
+{
+  var done = 0
+  while done < bytes.count {
+    let (count, errorNumber) = retryingInterrupts {
+      pread(file.raw, bytes.baseAddress! + done, bytes.count - done, offset + done)
+    }
+    if count <= 0 { throw PortFailure(operation, errorNumber: count == 0 ? EIO : errorNumber) }
+    done += count
+  }
+}

@@ -1,0 +1,128 @@
+internal import Glibc
+package import Domain
+
+/// A tenant's swap file: unnamed, so that no name clashes, nobody else can open it, and the kernel deletes it with its last
+/// holder. Written and read past the page cache (O_DIRECT) where the filesystem can; else synced and dropped from it.
+package final class SwapFileStore: SwapFile, @unchecked Sendable {  // pread and pwrite are safe from any thread; `isDirect` only falls, in `write`
+  private let file: Descriptor
+  private let geometry: PageGeometry
+  private let staging: StagingArea
+  private let floor: FreeDiskFloor
+  private var isDirect: Bool
+  private var vectors: [iovec] = []
+
+  package init(directory: String, geometry: PageGeometry, staging: StagingArea, floor: FreeDiskFloor) throws(SystemError) {
+    (file, isDirect) = try Self.create(in: directory)
+    self.geometry = geometry
+    self.staging = staging
+    self.floor = floor
+  }
+
+  /// Whether swap files can be made in a directory.
+  package static func probe(_ directory: String) throws(SystemError) { _ = try create(in: directory) }
+
+  package func write(_ pages: [PageIndex], to slots: SlotRange) throws(PortFailure) {
+    let bytes = geometry.bytes(inPages: pages.count)
+    try floor.check(file, before: bytes)
+    let offset = geometry.bytes(inPages: slots.lowerBound.rawValue)
+    var done = 0
+    while done < bytes {
+      fillVectors(pages, fromByte: done)
+      let (count, errorNumber) = retryingInterrupts {
+        pwritev(file.raw, vectors, Int32(vectors.count), offset + done)
+      }
+      if count < 0 && errorNumber == EINVAL && isDirect {
+        // The filesystem takes the flag and not the write: through the page cache then.
+        try setBuffered()
+        continue
+      }
+      if count <= 0 { throw PortFailure(.writeSwapFile, errorNumber: count == 0 ? EIO : errorNumber) }
+      // Direct I/O goes on from a page bound only; what is written twice is the same.
+      done = done + count == bytes ? bytes : (done + count) & ~(geometry.pageBytes - 1)
+      if count < geometry.pageBytes && done < bytes { throw PortFailure(.writeSwapFile, errorNumber: ENOSPC) }
+    }
+  }
+
+  package func makeDurable() throws(PortFailure) {
+    guard !isDirect else { return }
+    let (result, errorNumber) = retryingInterrupts { fdatasync(file.raw) }
+    if result != 0 { throw PortFailure(.flushSwapFile, errorNumber: errorNumber) }
+    posix_fadvise(file.raw, 0, 0, POSIX_FADV_DONTNEED)
+  }
+
+  package func read(_ slots: SlotRange, into buffer: LockedBuffer) throws(PortFailure) {
+    let bytes = UnsafeMutableRawBufferPointer(start: buffer.address, count: geometry.bytes(inPages: slots.count))
+    let offset = geometry.bytes(inPages: slots.lowerBound.rawValue)
+    try readAll(file, bytes, at: offset, operation: .readSwapFile)
+    if !isDirect { posix_fadvise(file.raw, offset, bytes.count, POSIX_FADV_DONTNEED) }
+  }
+
+  package func truncate() throws(PortFailure) {
+    let (result, errorNumber) = retryingInterrupts { ftruncate(file.raw, 0) }
+    if result != 0 { throw PortFailure(.truncateSwapFile, errorNumber: errorNumber) }
+  }
+
+  /// Consecutive pages make one vector.
+  private func fillVectors(_ pages: [PageIndex], fromByte start: Int) {
+    vectors.removeAll(keepingCapacity: true)
+    var index = start >> geometry.pageShift
+    while index < pages.count, vectors.count < Self.vectorLimit {
+      let first = pages[index]
+      var count = 1
+      while index + count < pages.count, pages[index + count] == first + count { count += 1 }
+      vectors.append(iovec(iov_base: staging.address(of: first), iov_len: geometry.bytes(inPages: count)))
+      index += count
+    }
+  }
+
+  /// IOV_MAX of <limits.h>.
+  private static let vectorLimit = 1024
+
+  private func setBuffered() throws(PortFailure) {
+    isDirect = false
+    if fcntl(file.raw, F_SETFL, fcntl(file.raw, F_GETFL) & ~O_DIRECT) != 0 {
+      throw PortFailure(.writeSwapFile, errorNumber: errno)
+    }
+  }
+
+  private static func create(in directory: String) throws(SystemError) -> (Descriptor, isDirect: Bool) {
+    for (flags, isDirect) in [(O_DIRECT, true), (0, false)] {
+      let raw = open(directory, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC | flags, 0)
+      if raw >= 0 { return (Descriptor(owning: raw), isDirect) }
+      guard errno == EINVAL || errno == EOPNOTSUPP || errno == EISDIR else {
+        throw SystemError("making a swap file in \(directory)", errorNumber: errno)
+      }
+    }
+    return (try createNamed(in: directory), false)
+  }
+
+  /// Where the filesystem has no O_TMPFILE: a random name that exists for an instant.
+  private static func createNamed(in directory: String) throws(SystemError) -> Descriptor {
+    let path = "\(directory)/.swap-monitor-\(String(UInt64.random(in: 0...UInt64.max), radix: 36))"
+    let raw = try checked("making a swap file in \(directory)") { open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0o600) }
+    let file = Descriptor(owning: raw)
+    try checked("unlinking \(path)") { unlink(path) }
+    fchmod(file.raw, 0)
+    return file
+  }
+}
+
+/// How much of the filesystem is left to others: writing to swap files ends before less is free.
+package struct FreeDiskFloor: Sendable {
+  /// nil: 2 GiB or 5 % of the filesystem, the smaller.
+  package let bytes: UInt64?
+
+  package init(bytes: UInt64?) { self.bytes = bytes }
+
+  func check(_ file: Descriptor, before needed: Int) throws(PortFailure) {
+    var status = statvfs()
+    let (result, errorNumber) = retryingInterrupts { fstatvfs(file.raw, &status) }
+    if result != 0 { throw PortFailure(.checkFreeDisk, errorNumber: errorNumber) }
+    let unit = UInt64(status.f_frsize)
+    let floor = bytes ?? min(2 << 30, UInt64(status.f_blocks) * unit / 20)
+    let available = UInt64(status.f_bavail) * unit
+    if available < floor || available - floor < UInt64(needed) {
+      throw PortFailure(.checkFreeDisk, errorNumber: ENOSPC)
+    }
+  }
+}

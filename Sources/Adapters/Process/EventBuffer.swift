@@ -1,0 +1,57 @@
+internal import Glibc
+package import Domain
+
+/// The events of one read of a userfaultfd, in a memfd: should the worker die in the middle, the next one finds the removes
+/// that this one had read.
+///
+/// Layout: a 64-bit count of messages, padding to 64 bytes, then the messages as the kernel wrote them.
+package final class EventBuffer: EventBatch, @unchecked Sendable {  // belongs to the thread that drains its userfaultfd
+  private let file: Descriptor
+  private let mapping: MemoryMapping
+
+  /// One read's worth: a fault's message is 32 bytes.
+  static let capacity = 126
+  private static let headerBytes = 64
+  private static let bytes = 4096
+
+  package init() throws(SystemError) {
+    file = try makeMemoryFile("swap-monitor-events", bytes: Self.bytes)
+    mapping = try MemoryMapping(of: file, bytes: Self.bytes, writable: true, operation: "mapping an event buffer")
+  }
+
+  package var count: Int { mapping.address.load(as: Int.self) }
+
+  package func event(at index: Int) -> MemoryEvent {
+    let message = messages[index]
+    switch message.event {
+    case UFFD.EVENT_PAGEFAULT where message.argument0 & UFFD.PAGEFAULT_FLAG_WP != 0:
+      return .writeProtected(address: message.argument1)
+    case UFFD.EVENT_PAGEFAULT: return .missing(address: message.argument1)
+    case UFFD.EVENT_REMOVE: return .removed(start: message.argument0, end: message.argument1)
+    default: return .other
+    }
+  }
+
+  package func clear() { setCount(0) }
+
+  /// Reads without waiting, whatever the client has done to the shared open file's O_NONBLOCK.
+  ///
+  /// The count is written after the kernel has written the messages. A worker that dies between the two loses the removes
+  /// of one read: their removers may have gone on. (The next worker settles nothing before it has looked at every task.)
+  func fill(from userfaultfd: Descriptor) throws(PortFailure) {
+    var vector = iovec(iov_base: messages, iov_len: Self.capacity * MemoryLayout<uffd_msg>.stride)
+    let (bytes, errorNumber) = retryingInterrupts { preadv2(userfaultfd.raw, &vector, 1, -1, Linux.RWF_NOWAIT) }
+    if bytes < 0 {
+      if errorNumber == EAGAIN { return }
+      throw PortFailure(.readEvents, errorNumber: errorNumber)
+    }
+    setCount(Int(bytes) / MemoryLayout<uffd_msg>.stride)
+  }
+
+  private var messages: UnsafeMutablePointer<uffd_msg> {
+    // Safety: the mapping is page aligned and holds the header and `capacity` messages.
+    (mapping.address + Self.headerBytes).assumingMemoryBound(to: uffd_msg.self)
+  }
+
+  private func setCount(_ count: Int) { mapping.address.storeBytes(of: count, as: Int.self) }
+}

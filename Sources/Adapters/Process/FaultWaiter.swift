@@ -1,0 +1,36 @@
+internal import Glibc
+
+/// Waits for userfaultfds to have something to read, or for a wake-up.
+package struct FaultWaiter {
+  private var polls: [pollfd]
+  private let wakeUp: WakeUp
+
+  package init(userfaultfds: [Descriptor], wakeUp: WakeUp) {
+    self.wakeUp = wakeUp
+    polls = (userfaultfds + [wakeUp.descriptor]).map { pollfd(fd: $0.raw, events: Int16(POLLIN), revents: 0) }
+  }
+
+  /// - Parameter timeoutNanoseconds: nil waits for ever.
+  /// - Returns: false when the time is up.
+  package mutating func wait(timeoutNanoseconds: UInt64?) -> Bool {
+    var count: Int32
+    if let timeout = timeoutNanoseconds {
+      var time = timespec(tv_sec: Int(timeout / 1_000_000_000), tv_nsec: Int(timeout % 1_000_000_000))
+      count = ppoll(&polls, nfds_t(polls.count), &time, nil)
+    } else {
+      count = ppoll(&polls, nfds_t(polls.count), nil, nil)
+    }
+    if count < 0 { count = 1 }  // a signal: look
+    if polls[polls.count - 1].revents != 0 { wakeUp.clear() }
+    for poll in polls.dropLast() where poll.revents & Int16(POLLERR) != 0 {
+      // A userfaultfd answers POLLERR while its open file lacks O_NONBLOCK, which a client can clear at any time. Reads do
+      // not need it; polling does.
+      _ = fcntl(poll.fd, F_SETFL, fcntl(poll.fd, F_GETFL) | O_NONBLOCK)
+      usleep(Self.errorPauseMicroseconds)
+    }
+    return count > 0
+  }
+
+  /// Keeps a client that clears the flag all the time from costing a processor.
+  private static let errorPauseMicroseconds: UInt32 = 1000
+}

@@ -1,0 +1,94 @@
+internal import Glibc
+
+/// A process by its pidfd, which, unlike a number, never comes to mean another process.
+package final class ProcessHandle: Sendable {
+  /// The process's number in our PID namespace.
+  package let pid: Int32
+  package let descriptor: Descriptor
+
+  /// - Throws: ESRCH when the process is dead, or is not in our PID namespace.
+  package init(pidfd: Descriptor) throws(SystemError) {
+    guard let pid = Self.pid(of: pidfd), pid > 0 else {
+      throw SystemError("finding the process of a pidfd in /proc/self/fdinfo", errorNumber: ESRCH)
+    }
+    self.pid = pid
+    descriptor = pidfd
+  }
+
+  package convenience init(pid: Int32) throws(SystemError) {
+    let raw = try checked("pidfd_open(\(pid))") { c_syscall4(Linux.SYS_pidfd_open, Int(pid), 0, 0, 0) }
+    try self.init(pidfd: Descriptor(owning: Int32(raw)))
+  }
+
+  /// A pidfd is readable once its process has ended (pidfd_open(2)).
+  package var isAlive: Bool {
+    var poll = pollfd(fd: descriptor.raw, events: Int16(POLLIN), revents: 0)
+    let (count, _) = retryingInterrupts { Glibc.poll(&poll, 1, 0) }
+    return count == 0
+  }
+
+  /// - Throws: ESRCH when the process is dead.
+  package func send(_ signal: Int32) throws(SystemError) {
+    try checked("sending signal \(signal) to process \(pid)") {
+      c_syscall4(Linux.SYS_pidfd_send_signal, Int(descriptor.raw), Int(signal), 0, 0)
+    }
+  }
+
+  /// The process's number as fdinfo tells it: 0 outside of our namespace, -1 once it has been reaped.
+  private static func pid(of pidfd: Descriptor) -> Int32? {
+    guard let text = readText("/proc/self/fdinfo/\(pidfd.raw)") else { return nil }
+    for line in text.split(separator: "\n") where line.hasPrefix("Pid:") {
+      return Int32(String(line.dropFirst(4)).trimmingLine.filter { $0 != "\t" })
+    }
+    return nil
+  }
+}
+
+/// What /proc says of a process's tasks.
+struct ProcessTasks {
+  let pid: Int32
+
+  /// The process's task numbers; empty when it is gone.
+  func identifiers() throws(SystemError) -> [Int32] {
+    guard let directory = opendir("/proc/\(pid)/task") else {
+      if errno == ENOENT || errno == ESRCH { return [] }
+      throw SystemError("listing /proc/\(pid)/task", errorNumber: errno)
+    }
+    defer { closedir(directory) }
+    var found: [Int32] = []
+    while let entry = readdir(directory) {
+      // Safety: d_name is a C string inside the entry, which lives until the next readdir.
+      let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+      if let task = Int32(name) { found.append(task) }
+    }
+    return found
+  }
+
+  /// Whether a task is stopped (T, or t under ptrace), or dead (Z, X), or gone.
+  func isStopped(_ task: Int32) -> Bool {
+    guard let text = readText("/proc/\(pid)/task/\(task)/stat") else { return true }
+    // The state follows the command's name, which is in brackets and may hold anything.
+    guard let bracket = text.lastIndex(of: ")") else { return true }
+    let state = text[text.index(after: bracket)...].first { $0 != " " }
+    return state.map { "TtZXx".contains($0) } ?? true
+  }
+
+  enum Place: Equatable {
+    case outsideOfRemoval
+    case insideRemoval
+    /// It is on a processor, or we may not look: nothing is told.
+    case unknown
+  }
+
+  /// Where a task is, by /proc/PID/task/TID/syscall: the system call's number while it sleeps in one, -1 while it is
+  /// blocked outside of any, "running" else (proc(5)).
+  func place(of task: Int32) -> Place {
+    guard let text = readText("/proc/\(pid)/task/\(task)/syscall") else {
+      return isGone(task) ? .outsideOfRemoval : .unknown
+    }
+    guard let number = Int(text.trimmingLine.prefix { $0 != " " }) else { return .unknown }
+    return number == Linux.SYS_madvise || number == Linux.SYS_process_madvise ? .insideRemoval : .outsideOfRemoval
+  }
+
+  private func isGone(_ task: Int32) -> Bool { access("/proc/\(pid)/task/\(task)", F_OK) != 0 }
+}

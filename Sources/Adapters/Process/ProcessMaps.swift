@@ -1,0 +1,55 @@
+package import Domain
+
+/// What a process maps where, from /proc/PID/maps.
+package struct ProcessMaps {
+  package struct Mapping: Equatable {
+    package let addresses: Range<UInt64>
+    package let isShared: Bool
+    package let offset: UInt64
+    package let device: UInt64
+    package let inode: UInt64
+  }
+
+  package let mappings: [Mapping]
+
+  /// - Returns: nil where we may not look, or the process is gone.
+  package init?(pid: Int32) {
+    guard let text = readText("/proc/\(pid)/maps", limit: 64 << 20), !text.isEmpty else { return nil }
+    mappings = text.split(separator: "\n").compactMap { Self.parse($0) }
+  }
+
+  /// Whether `bytes` bytes at `address` are shared mappings of a file, from `offset` on, without a gap.
+  package func map(_ file: FileIdentity, offset: UInt64, at address: UInt64, bytes: UInt64) -> Bool {
+    var position = address
+    for mapping in mappings where mapping.addresses.contains(position) {
+      guard mapping.isShared, mapping.inode == file.inode, mapping.device == file.device,
+        mapping.offset + (position - mapping.addresses.lowerBound) == offset + (position - address)
+      else { return false }
+      position = mapping.addresses.upperBound
+      if position >= address + bytes { return true }
+    }
+    return false
+  }
+
+  /// "start-end perms offset major:minor inode path", numbers in hexadecimal but the inode (proc(5)).
+  private static func parse(_ line: Substring) -> Mapping? {
+    let fields = line.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: true)
+    guard fields.count >= 5 else { return nil }
+    let range = fields[0].split(separator: "-")
+    let device = fields[3].split(separator: ":")
+    guard range.count == 2, device.count == 2, let start = UInt64(range[0], radix: 16),
+      let end = UInt64(range[1], radix: 16), start < end, let offset = UInt64(fields[2], radix: 16),
+      let major = UInt64(device[0], radix: 16), let minor = UInt64(device[1], radix: 16), let inode = UInt64(fields[4])
+    else { return nil }
+    return Mapping(
+      addresses: start..<end, isShared: fields[1].contains("s"), offset: offset,
+      device: DeviceNumber.make(major: major, minor: minor), inode: inode)
+  }
+}
+
+/// Linux's 64-bit dev_t (gnu_dev_makedev in <sys/sysmacros.h>).
+enum DeviceNumber {
+  static func make(major: UInt64, minor: UInt64) -> UInt64 {
+    (major & 0xFFFF_F000) << 32 | (major & 0xFFF) << 8 | (minor & 0xFFFF_FF00) << 12 | minor & 0xFF
+  }
+}

@@ -1,0 +1,172 @@
+internal import Glibc
+package import Domain
+
+/// One process of a tenant, by its userfaultfd and its pidfd.
+package final class UserfaultProcess: MonitoredProcess {
+  package let userfaultfd: Descriptor
+  package let handle: ProcessHandle
+  private let map: RegionMap
+  private let staging: StagingArea
+  private let events: EventBuffer
+
+  package init(userfaultfd: Descriptor, handle: ProcessHandle, map: RegionMap, staging: StagingArea) throws(SystemError) {
+    self.userfaultfd = userfaultfd
+    self.handle = handle
+    self.map = map
+    self.staging = staging
+    events = try EventBuffer()
+  }
+
+  package var isAlive: Bool { handle.isAlive }
+
+  // MARK: Events
+
+  package func readEvents() throws(PortFailure) -> EventBuffer {
+    try events.fill(from: userfaultfd)
+    return events
+  }
+
+  // MARK: Pages in
+
+  package func install(_ pages: PageRange, from source: PageSource<LockedBuffer>) -> InstallResult {
+    let start =
+      switch source {
+      case .staging: staging.address(of: pages.lowerBound)
+      case .buffer(let buffer, let index): buffer.page(index)
+      }
+    var done = 0
+    var chunk = pages.count
+    while done < pages.count {
+      var request = uffdio_copy(
+        dst: map.address(of: pages.lowerBound + done), src: UInt64(UInt(bitPattern: start + bytes(done))),
+        len: UInt64(bytes(min(chunk, pages.count - done))))
+      let errorNumber = control(UFFD.UFFDIO_COPY, &request)
+      // A copy that was cut short says EAGAIN and how far it came; one that could not begin leaves an error there.
+      let copied = request.copy > 0 ? Int(request.copy) >> map.geometry.pageShift : 0
+      done += errorNumber == 0 ? Int(request.len) >> map.geometry.pageShift : copied
+      if errorNumber == 0 || copied > 0 { continue }
+      if errorNumber == ENOENT && chunk > 1 {
+        chunk = 1  // the range crosses a bound between two mappings of the client
+        continue
+      }
+      return InstallResult(installed: done, stop: stop(for: errorNumber))
+    }
+    return InstallResult(installed: done)
+  }
+
+  package func installZero(_ page: PageIndex) -> InstallResult { fill(page, UFFD.UFFDIO_ZEROPAGE) }
+
+  package func poison(_ page: PageIndex) -> InstallResult { fill(page, UFFD.UFFDIO_POISON) }
+
+  package func wake(_ pages: PageRange) {
+    var range = range(of: pages)
+    _ = control(UFFD.UFFDIO_WAKE, &range)
+  }
+
+  private func fill(_ page: PageIndex, _ number: UInt) -> InstallResult {
+    var request = uffdio_fill(range: range(of: page..<(page + 1)))
+    let errorNumber = control(number, &request)
+    return errorNumber == 0
+      ? InstallResult(installed: 1) : InstallResult(installed: 0, stop: stop(for: errorNumber))
+  }
+
+  private func stop(for errorNumber: Int32) -> InstallResult.Stop {
+    switch errorNumber {
+    case EEXIST: .alreadyPresent
+    case EAGAIN: .eventPending
+    case ENOMEM: .outOfMemory
+    case ESRCH: .processGone
+    default: .failed(errorNumber: errorNumber)
+    }
+  }
+
+  // MARK: Ranges
+
+  package func register() throws(PortFailure) {
+    for (number, region) in map.regions.enumerated() {
+      let failure = register(region)
+      guard failure != 0 else { continue }
+      for earlier in map.regions.prefix(number) { _ = unregister(earlier) }
+      drainQuietly()
+      throw PortFailure(.registerRange, errorNumber: failure)
+    }
+  }
+
+  package func unregister() throws(PortFailure) {
+    for region in map.regions {
+      let errorNumber = unregister(region)
+      // The whole process is gone, or the client has unmapped the region: there is nothing left to unregister.
+      if errorNumber != 0 && errorNumber != ENOMEM && errorNumber != EINVAL {
+        throw PortFailure(.unregisterRange, errorNumber: errorNumber)
+      }
+    }
+    drainQuietly()
+  }
+
+  package func protect(_ pages: PageRange) throws(PortFailure) -> ProtectionResult {
+    try setProtection(pages, mode: UFFD.WRITEPROTECT_MODE_WP)
+  }
+
+  package func unprotect(_ pages: PageRange) throws(PortFailure) -> ProtectionResult {
+    try setProtection(pages, mode: 0)
+  }
+
+  private func register(_ region: Region) -> Int32 {
+    var request = uffdio_register(
+      range: range(of: region.pages), mode: UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_WP)
+    let errorNumber = control(UFFD.UFFDIO_REGISTER, &request)
+    if errorNumber == 0 && request.ioctls & UFFD.IOCTL_WRITEPROTECT == 0 {
+      _ = unregister(region)
+      return EOPNOTSUPP
+    }
+    return errorNumber
+  }
+
+  private func unregister(_ region: Region) -> Int32 {
+    var range = range(of: region.pages)
+    return control(UFFD.UFFDIO_UNREGISTER, &range)
+  }
+
+  /// Reads events that come late, until none stands in the way: a remover waits until its event is read. (All pages are
+  /// the guest's by now, so the events say nothing new.)
+  private func drainQuietly() {
+    for _ in 0..<Self.drainLimit {
+      do throws(PortFailure) { try events.fill(from: userfaultfd) } catch { break }
+      events.clear()
+      guard let region = map.regions.first else { return }
+      // On a range that is not registered, ZEROPAGE answers EAGAIN while an event is unread, and ENOENT else.
+      var request = uffdio_fill(range: range(of: region.pages.lowerBound..<(region.pages.lowerBound + 1)))
+      if control(UFFD.UFFDIO_ZEROPAGE, &request) != EAGAIN { return }
+      usleep(Self.drainPauseMicroseconds)
+    }
+  }
+
+  /// 100 ms in all; the thread that drains the userfaultfd in every state does the rest.
+  private static let drainLimit = 2000
+  private static let drainPauseMicroseconds: UInt32 = 50
+
+  private func setProtection(_ pages: PageRange, mode: UInt64) throws(PortFailure) -> ProtectionResult {
+    var request = uffdio_writeprotect(range: range(of: pages), mode: mode)
+    let errorNumber = control(UFFD.UFFDIO_WRITEPROTECT, &request)
+    switch errorNumber {
+    case 0: return .done
+    case EAGAIN: return .eventPending
+    case ESRCH: return .processGone
+    default: throw PortFailure(.protectRange, errorNumber: errorNumber)
+    }
+  }
+
+  private func bytes(_ pages: Int) -> Int { map.geometry.bytes(inPages: pages) }
+
+  private func range(of pages: PageRange) -> uffdio_range {
+    uffdio_range(start: map.address(of: pages.lowerBound), len: UInt64(bytes(pages.count)))
+  }
+
+  /// - Returns: 0, or the error number.
+  private func control<Request>(_ number: UInt, _ request: inout Request) -> Int32 {
+    let descriptor = userfaultfd.raw
+    return withUnsafeMutablePointer(to: &request) { pointer in
+      retryingInterrupts { ioctl(descriptor, number, pointer) }.errorNumber
+    }
+  }
+}

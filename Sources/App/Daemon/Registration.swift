@@ -1,0 +1,132 @@
+internal import Adapters
+internal import Domain
+
+/// Checks what a client wants to register, and builds the tenant's memory from it. Nothing is kept on refusal.
+struct Registration {
+  static let longestName = 64
+
+  let name: String
+  let freeze: FreezeMode
+  let requests: [RegionRequest]
+  let files: [GuestFile]
+  let process: ProcessHandle
+  let memory: TenantMemory<LinuxPorts>
+
+  init(_ request: RegisterRequest, packet: Packet, peer: ProcessHandle?, shared: LinuxPorts.Shared) throws(ProtocolError) {
+    name = try Self.check(name: request.tenant)
+    freeze = try Self.freezeMode(request.freeze)
+    guard packet.descriptors.count >= 2 else {
+      throw ProtocolError(
+        .invalidRequest,
+        "\(packet.descriptors.count) descriptors came with the request; a userfaultfd and at least one memfd are needed")
+    }
+    guard let peer, peer.isAlive else {
+      throw ProtocolError(
+        .unsupported, "the process at the other end of the connection can't be seen: is it in another PID namespace?")
+    }
+    guard peer.pid != Machine.processIdentifier else {
+      throw ProtocolError(.invalidRequest, "the daemon can't be a tenant of its own")
+    }
+    let (userfaultfd, memfds) = (packet.descriptors[0], Array(packet.descriptors.dropFirst()))
+    if let complaint = Userfaultfd.accept(userfaultfd) { throw ProtocolError(.invalidDescriptor, complaint) }
+    files = try Self.inspect(memfds, geometry: shared.geometry)
+    requests = request.regionRequests
+    let map = try Self.map(requests, files: files, geometry: shared.geometry)
+    for index in memfds.indices where !requests.contains(where: { $0.file == index }) {
+      throw ProtocolError(.invalidRequest, "memfd \(index) is used by no region; send those only that are")
+    }
+    try Self.checkMappings(of: peer, requests: requests, files: files)
+    process = peer
+    do throws(SystemError) {
+      memory = TenantMemory(
+        map: map,
+        ports: try LinuxPorts(map: map, userfaultfd: userfaultfd, process: peer, memfds: memfds, shared: shared))
+    } catch {
+      throw error.errorNumber == ErrorNumber.noMemory
+        ? ProtocolError(.noMemory, error.description) : ProtocolError(.inputOutput, error.description)
+    }
+    try Self.tryRegistration(memory.ports.processes[0])
+  }
+
+  private static func check(name: String) throws(ProtocolError) -> String {
+    let isRight = name.utf8.allSatisfy { byte in
+      switch byte {
+      case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
+        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
+        true
+      default: false
+      }
+    }
+    guard isRight, (1...longestName).contains(name.utf8.count) else {
+      throw ProtocolError(
+        .invalidRequest, "tenant: \"\(name.prefix(80))\"; 1 to \(longestName) of A-Z a-z 0-9 . _ - are right")
+    }
+    return name
+  }
+
+  private static func freezeMode(_ name: String?) throws(ProtocolError) -> FreezeMode {
+    guard let name else { return .signal }
+    if let mode = FreezeMode(rawValue: name) { return mode }
+    if name == "live" {
+      throw ProtocolError(.unsupported, "freeze: \"live\" is not supported by this version; \"signal\" and \"caller\" are")
+    }
+    throw ProtocolError(.invalidRequest, "freeze: \"\(name.prefix(64))\"; \"signal\" or \"caller\" is right")
+  }
+
+  private static func inspect(_ memfds: [Descriptor], geometry: PageGeometry) throws(ProtocolError) -> [GuestFile] {
+    var files: [GuestFile] = []
+    for (number, file) in memfds.enumerated() {
+      do throws(GuestFileInspection.Refusal) {
+        files.append(try GuestFileInspection.inspect(file, number: number, geometry: geometry))
+      } catch { throw ProtocolError(.invalidDescriptor, error.message) }
+    }
+    return files
+  }
+
+  private static func map(_ requests: [RegionRequest], files: [GuestFile], geometry: PageGeometry) throws(ProtocolError)
+    -> RegionMap
+  {
+    do throws(RegionError) { return try RegionMap(requests, files: files, geometry: geometry) } catch {
+      throw ProtocolError(error)
+    }
+  }
+
+  /// A wrong address would make the tenant lose its memory; /proc/PID/maps tells, wherever we may read it.
+  private static func checkMappings(of process: ProcessHandle, requests: [RegionRequest], files: [GuestFile])
+    throws(ProtocolError)
+  {
+    guard let maps = ProcessMaps(pid: process.pid) else { return }
+    for (number, region) in requests.enumerated() {
+      let file = files[region.file].identity
+      if !maps.map(file, offset: region.offset, at: region.address, bytes: region.size) {
+        throw ProtocolError(
+          .invalidRegion,
+          "regions[\(number)]: process \(process.pid) does not map memfd \(region.file) from offset \(region.offset) on "
+            + "at address \(region.address) for \(region.size) bytes, MAP_SHARED")
+      }
+    }
+  }
+
+  /// What the kernel would refuse at `enable` is better known now.
+  private static func tryRegistration(_ process: UserfaultProcess) throws(ProtocolError) {
+    do throws(PortFailure) {
+      try process.register()
+      try process.unregister()
+    } catch {
+      throw ProtocolError(
+        .invalidRegion,
+        "the regions can't be registered with this userfaultfd: \(errorText(error.errorNumber)). It must be the calling "
+          + "process's own, no other userfaultfd may watch the memory, and the kernel must know write protection of shared "
+          + "memory (Linux 5.19)")
+    }
+  }
+}
+
+extension ProtocolError {
+  init(_ error: RegionError) {
+    switch error {
+    case .invalid(let message): self.init(.invalidRegion, message)
+    case .overlap(let message): self.init(.regionOverlap, message)
+    }
+  }
+}

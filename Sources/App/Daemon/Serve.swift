@@ -1,0 +1,75 @@
+internal import Adapters
+internal import Domain
+
+/// `swap-monitor serve`.
+enum Serve {
+  static func run(_ words: [String]) throws {
+    let arguments = try Arguments(
+      words, valued: ["socket", "socket-mode", "socket-group", "swap-dir", "keep-free", "log-level"], flags: ["help"])
+    if arguments.has("help") { return Console.write(Help.serve + "\n") }
+    try arguments.expectWords(0...0, "")
+    let log = Log(level: try logLevel(arguments))
+    let signals = try EndSignals()
+    let configuration = try configuration(arguments, log)
+    let server: Server
+    do throws(SocketListener.Failure) {
+      server = try Server(configuration, signals: signals)
+    } catch {
+      switch error {
+      case .alreadyServed(let path):
+        throw Failure(message: "another daemon serves \(path) already; use it, or choose another path with --socket")
+      case .system(let error): throw Failure(message: "\(error)")
+      }
+    }
+    log.info("serving at \(arguments.value("socket") ?? Defaults.socketPath())")
+    try server.run()
+  }
+
+  struct Failure: Error { let message: String }
+
+  private static func logLevel(_ arguments: Arguments) throws(UsageError) -> Log.Level {
+    guard let name = arguments.value("log-level") else { return .info }
+    guard let level = Log.Level(name: name) else {
+      throw UsageError(message: "--log-level: \"\(name)\"; error, warning, info or debug is right")
+    }
+    return level
+  }
+
+  private static func configuration(_ arguments: Arguments, _ log: Log) throws -> Server.Configuration {
+    guard let mode = UInt32(arguments.value("socket-mode") ?? "660", radix: 8), mode <= 0o777 else {
+      throw UsageError(message: "--socket-mode: \"\(arguments.value("socket-mode") ?? "")\"; an octal mode such as 0660 is right")
+    }
+    let keepFree = try arguments.size("keep-free")
+    guard let geometry = Machine.pageGeometry() else { throw Failure(message: "this machine's page size is not a power of two") }
+    try checkUserfaultfd(log)
+    let directory = arguments.value("swap-dir") ?? Defaults.swapDirectory()
+    do throws(SystemError) {
+      // Swap files are other users' memory: nobody else has business in their directory.
+      try Directory.make(directory, mode: 0o700)
+      try SwapFileStore.probe(directory)
+    } catch {
+      throw Failure(message: "the swap directory can't be used: \(error). Choose another with --swap-dir")
+    }
+    return Server.Configuration(
+      socketPath: arguments.value("socket") ?? Defaults.socketPath(), socketMode: mode,
+      socketGroup: arguments.value("socket-group"),
+      shared: LinuxPorts.Shared(
+        geometry: geometry, swapDirectory: directory, floor: FreeDiskFloor(bytes: keepFree),
+        lockedMemory: LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: Machine.memoryLockLimitBytes()))),
+      log: log)
+  }
+
+  private static func checkUserfaultfd(_ log: Log) throws(Failure) {
+    let lack: String?
+    do throws(SystemError) {
+      let probe = try Userfaultfd.create()
+      if probe.isUserModeOnly {
+        log.info(
+          "without privilege only user-mode userfaultfds are to be had: tenants whose memory the kernel touches on their "
+            + "behalf (KVM, read(2) into it) will see EFAULT. For these, run as root or grant /dev/userfaultfd")
+      }
+      lack = try Userfaultfd.missingFeature(of: probe.descriptor)
+    } catch { throw Failure(message: "no userfaultfd is to be had: \(Userfaultfd.advice(for: error))") }
+    if let lack { throw Failure(message: "this kernel's userfaultfd lacks \(lack); Linux 6.6 has all that is needed") }
+  }
+}

@@ -1,0 +1,95 @@
+internal import Adapters
+internal import Domain
+
+/// A tenant, as the control thread sees it: its life cycle, and who waits for what.
+final class Tenant {
+  /// Told apart for ever: a name may come again.
+  struct Identifier: Hashable, Sendable {
+    let serial: UInt64
+  }
+
+  /// A request that is answered later.
+  struct Waiter {
+    let connection: UInt64
+    let command: TenantCommand
+  }
+
+  let identifier: Identifier
+  let name: String
+  let user: UInt32
+  /// The connection that registered it.
+  let connection: UInt64
+  let freeze: FreezeMode
+  let process: ProcessHandle
+  let processToken: UInt64
+  let runtime: TenantRuntime
+  var lifecycle = Lifecycle()
+  /// To be answered when the running job ends.
+  var waiters: [Waiter] = []
+  /// To be asked again when the running job ends. One for each waiting connection at most, and one for the daemon itself.
+  var queue: [Command] = []
+  /// Why the last operation failed.
+  var failure: ProtocolError?
+  /// To be forgotten once everything is back.
+  var isLeaving = false
+
+  struct Command {
+    let command: TenantCommand
+    /// nil: the daemon's own wish.
+    let connection: UInt64?
+    let waits: Bool
+  }
+
+  init(
+    identifier: Identifier, name: String, user: UInt32, connection: UInt64, freeze: FreezeMode, process: ProcessHandle,
+    processToken: UInt64, runtime: TenantRuntime
+  ) {
+    self.identifier = identifier
+    self.name = name
+    self.user = user
+    self.connection = connection
+    self.freeze = freeze
+    self.process = process
+    self.processToken = processToken
+    self.runtime = runtime
+  }
+
+  /// What `status` shows besides the resident pages, which take a walk over the memfd to count.
+  var statusSnapshot: StatusSnapshot {
+    StatusSnapshot(
+      name: name, state: lifecycle.state, job: lifecycle.job, failure: failure, runtime: runtime)
+  }
+}
+
+/// Made on the control thread, finished on another.
+struct StatusSnapshot: Sendable {
+  let name: String
+  let state: TenantState
+  let job: TenantJob?
+  let failure: ProtocolError?
+  let runtime: TenantRuntime
+
+  func reply() throws(ProtocolError) -> JSONValue {
+    let memory = runtime.memory
+    let resident: Int
+    do throws(PortFailure) { resident = try memory.ports.guest.residentPages() } catch { throw ProtocolError(error) }
+    let counts = memory.ledger.counts
+    let transition = runtime.transition
+    var members: [String: JSONValue] = [
+      "ok": .bool(true), "tenant": .string(name), "state": .string(state.rawValue),
+      "metrics": .object([
+        "resident_pages": .int(resident), "copied_from_file_pages": .int(counts.faults.copiedFromFile),
+        "copied_from_staging_pages": .int(counts.faults.copiedFromStaging), "zeroed_pages": .int(counts.faults.zeroed),
+        "redundant_pages": .int(counts.faults.redundant), "staging_pages": .int(counts.staged),
+        "swap_pages": .int(counts.file), "unreadable_pages": .int(counts.unreadable),
+      ]),
+      "state_transition": .object([
+        "pages": .int(transition.pages), "time_ms": .int(Int(transition.nanoseconds / 1_000_000)),
+      ]),
+      "size": .unsigned(memory.map.sizeBytes), "page_size": .int(memory.map.geometry.pageBytes),
+    ]
+    if let job { members["operation"] = .string(job.rawValue) }
+    if let failure { members["failure"] = failure.json }
+    return .object(members)
+  }
+}

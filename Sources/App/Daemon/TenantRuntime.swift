@@ -1,0 +1,230 @@
+internal import Adapters
+internal import Domain
+
+/// The threads that serve one tenant: one that drains its userfaultfds and serves faults, a few that wait for the disk on
+/// behalf of faults, and one that runs jobs. A tenant's trouble stays on its own threads.
+final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded by `monitor`
+  /// Faults that wait for the disk at a time; the rest waits for another try.
+  static let fileFaultCapacity = 1024
+  /// Reads for faults that are under way at a time.
+  static let fileFaultThreads = 2
+  /// Staged copies of returned pages are given back together: when so many have gathered, or nothing happens for a while.
+  static let releaseThreshold = 512
+  static let releaseDelayNanoseconds: UInt64 = 2_000_000
+  /// When faults that wait for another try get it.
+  static let retryDelayNanoseconds: UInt64 = 200_000
+
+  struct JobResult: Sendable {
+    let job: TenantJob
+    let end: JobEnd
+    let failure: JobFailure?
+  }
+
+  let memory: TenantMemory<LinuxPorts>
+  private let name: String
+  private let freeze: FreezeMode
+  private let log: Log
+  private let jobEnded: @Sendable (JobResult) -> Void
+  private let processGone: @Sendable () -> Void
+  private let fileFaults = FileFaults()
+  private let wakeUp: WakeUp
+  private let monitor = Monitor()
+  private var nextJob: TenantJob?
+  private var isAborting = false
+  private var isEnding = false
+  private var progress = StateTransition()
+  private var jobStartNanoseconds: UInt64?
+  private var threads: [Thread] = []
+
+  private struct FileFaults: FileFaultQueue, Sendable {
+    let queue = BoundedQueue<WaitingFault>(capacity: TenantRuntime.fileFaultCapacity)
+    func offer(_ fault: WaitingFault) -> Bool { queue.offer(fault) }
+  }
+
+  /// - Parameters:
+  ///   - jobEnded: called on the job's thread.
+  ///   - processGone: called, perhaps often, when a process turns out to be dead before its pidfd says so.
+  init(
+    name: String, memory: TenantMemory<LinuxPorts>, freeze: FreezeMode, log: Log,
+    jobEnded: @escaping @Sendable (JobResult) -> Void, processGone: @escaping @Sendable () -> Void
+  ) throws(SystemError) {
+    self.name = name
+    self.memory = memory
+    self.freeze = freeze
+    self.log = log
+    self.jobEnded = jobEnded
+    self.processGone = processGone
+    wakeUp = try WakeUp()
+  }
+
+  func start() throws(SystemError) {
+    do throws(SystemError) {
+      threads.append(try Thread(name: "faults") { [self] in serveFaults() })
+      for _ in 0..<Self.fileFaultThreads {
+        let buffer = try LockedBuffer(pages: 1, geometry: memory.map.geometry, hasher: memory.ports.table.hasher)
+        threads.append(try Thread(name: "file-faults") { [self] in serveFileFaults(buffer) })
+      }
+      threads.append(try Thread(name: "jobs") { [self] in runJobs() })
+    } catch {
+      shutDown()
+      throw error
+    }
+  }
+
+  /// - Precondition: no job runs.
+  func begin(_ job: TenantJob) {
+    monitor.withLock {
+      nextJob = job
+      isAborting = false
+      progress = StateTransition()
+      jobStartNanoseconds = memory.ports.clock.nowNanoseconds
+      monitor.wakeAll()
+    }
+  }
+
+  /// Ends the running job after its current step.
+  func abortJob() {
+    monitor.withLock {
+      isAborting = true
+      monitor.wakeAll()
+    }
+  }
+
+  /// The last or the running job's pages and time.
+  var transition: StateTransition {
+    monitor.withLock {
+      guard let start = jobStartNanoseconds else { return progress }
+      return StateTransition(pages: progress.pages, nanoseconds: memory.ports.clock.nowNanoseconds - start)
+    }
+  }
+
+  /// Ends all threads and waits for them; pages that are not the guest's by then are lost to it, so the tenant is dead or
+  /// everything is back.
+  func shutDown() {
+    monitor.withLock {
+      isEnding = true
+      isAborting = true
+      monitor.wakeAll()
+    }
+    wakeUp.signal()
+    fileFaults.queue.close()
+    for thread in threads { thread.join() }
+    threads = []
+    if memory.ledger.isOpen {
+      memory.ledger.close()
+      memory.ports.destroyStaging()
+    }
+  }
+
+  private var mustEnd: Bool { monitor.withLock { isEnding } }
+
+  // MARK: Faults
+
+  private func serveFaults() {
+    var service = EventService(memory: memory, files: fileFaults)
+    var waiter = FaultWaiter(userfaultfds: memory.ports.processes.map(\.userfaultfd), wakeUp: wakeUp)
+    var timeout: UInt64?
+    while !mustEnd {
+      let somethingCame = waiter.wait(timeoutNanoseconds: timeout)
+      let report = service.step()
+      if report.processGone { processGone() }
+      if let address = report.outsideAddress {
+        log.warning("tenant \(name): a fault at 0x\(String(address, radix: 16)), in no region; its thread waits for ever")
+      }
+      if let failure = report.failure, !report.processGone {
+        log.warning("tenant \(name): \(ProtocolError(failure).message)")
+      }
+      let releasable = memory.ledger.counts.releasable
+      if releasable >= Self.releaseThreshold || releasable > 0 && !somethingCame { releaseStaging() }
+      timeout =
+        report.waiting > 0
+        ? Self.retryDelayNanoseconds : memory.ledger.counts.releasable > 0 ? Self.releaseDelayNanoseconds : nil
+    }
+  }
+
+  private func releaseStaging() {
+    do throws(PortFailure) { _ = try memory.releaseStaging(limit: Self.releaseThreshold) } catch {
+      log.warning("tenant \(name): \(ProtocolError(error).message)")
+    }
+  }
+
+  private func serveFileFaults(_ buffer: LockedBuffer) {
+    let service = FaultService(memory: memory)
+    while let fault = fileFaults.queue.take() {
+      let process = memory.ports.processes[fault.process]
+      switch service.serveFromFile(fault.page, from: process, buffer: buffer) {
+      case .served, .outside: break
+      case .processGone: processGone()
+      case .failed(let failure):
+        log.warning("tenant \(name): \(ProtocolError(failure).message)")
+        process.wake(fault.page..<(fault.page + 1))
+      case .retryLater, .needsFile:
+        // Woken, its thread faults again; so nothing is kept here.
+        process.wake(fault.page..<(fault.page + 1))
+      }
+    }
+  }
+
+  // MARK: Jobs
+
+  private func runJobs() {
+    while let job = takeJob() {
+      var work: any SteppedJob =
+        switch job {
+        case .enable: EnableJob(memory: memory, freeze: freeze)
+        case .trim: TrimJob(memory: memory)
+        case .out: SwapOutJob(memory: memory)
+        case .disable: DisableJob(memory: memory)
+        }
+      let result = run(&work, job)
+      finishProgress(work.pages)
+      jobEnded(result)
+    }
+  }
+
+  private func takeJob() -> TenantJob? {
+    monitor.withLock {
+      while nextJob == nil && !isEnding { monitor.wait() }
+      defer { nextJob = nil }
+      return isEnding ? nil : nextJob
+    }
+  }
+
+  private func run(_ work: inout any SteppedJob, _ job: TenantJob) -> JobResult {
+    do throws(JobFailure) {
+      while true {
+        if mayNotGoOn(job) {
+          work.abort()
+          return JobResult(job: job, end: .aborted, failure: nil)
+        }
+        let step = try work.step()
+        let pages = work.pages
+        monitor.withLock { progress.pages = pages }
+        switch step {
+        case .again: break
+        case .retryAfter(let nanoseconds): pause(nanoseconds)
+        case .finished: return JobResult(job: job, end: .finished, failure: nil)
+        }
+      }
+    } catch {
+      // `enable` that moved nothing has changed nothing; the others may have failed half way.
+      return JobResult(job: job, end: .failed(unchanged: job == .enable && work.pages == 0), failure: error)
+    }
+  }
+
+  /// `enable` ends for nobody but the tenant's death.
+  private func mayNotGoOn(_ job: TenantJob) -> Bool { monitor.withLock { isEnding || isAborting && job != .enable } }
+
+  private func pause(_ nanoseconds: UInt64) {
+    let deadline = memory.ports.clock.nowNanoseconds + nanoseconds
+    monitor.withLock { if !isEnding && !isAborting { monitor.wait(untilNanoseconds: deadline) } }
+  }
+
+  private func finishProgress(_ pages: Int) {
+    let now = memory.ports.clock.nowNanoseconds
+    monitor.withLock {
+      progress = StateTransition(pages: pages, nanoseconds: now - (jobStartNanoseconds ?? now))
+      jobStartNanoseconds = nil
+    }
+  }
+}

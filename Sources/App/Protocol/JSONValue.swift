@@ -1,0 +1,77 @@
+internal import FoundationEssentials
+
+/// Any JSON value.
+enum JSONValue: Codable, Equatable, Sendable {
+  case null
+  case bool(Bool)
+  case integer(Int64)
+  case unsigned(UInt64)
+  case number(Double)
+  case string(String)
+  case array([JSONValue])
+  case object([String: JSONValue])
+
+  init(from decoder: any Decoder) throws {
+    let container = try decoder.singleValueContainer()
+    if container.decodeNil() {
+      self = .null
+    } else if let value = Self.attempt({ try container.decode(Bool.self) }) {
+      self = .bool(value)
+    } else if let value = Self.attempt({ try container.decode(Int64.self) }) {
+      self = .integer(value)
+    } else if let value = Self.attempt({ try container.decode(UInt64.self) }) {
+      self = .unsigned(value)
+    } else if let value = Self.attempt({ try container.decode(Double.self) }) {
+      self = .number(value)
+    } else if let value = Self.attempt({ try container.decode(String.self) }) {
+      self = .string(value)
+    } else if let value = Self.attempt({ try container.decode([JSONValue].self) }) {
+      self = .array(value)
+    } else {
+      self = .object(try container.decode([String: JSONValue].self))
+    }
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    var container = encoder.singleValueContainer()
+    switch self {
+    case .null: try container.encodeNil()
+    case .bool(let value): try container.encode(value)
+    case .integer(let value): try container.encode(value)
+    case .unsigned(let value): try container.encode(value)
+    case .number(let value): try container.encode(value)
+    case .string(let value): try container.encode(value)
+    case .array(let value): try container.encode(value)
+    case .object(let value): try container.encode(value)
+    }
+  }
+
+  subscript(key: String) -> JSONValue? {
+    if case .object(let members) = self { members[key] } else { nil }
+  }
+
+  var text: String? { if case .string(let value) = self { value } else { nil } }
+  var int: Int? { if case .integer(let value) = self { Int(value) } else { nil } }
+  var elements: [JSONValue]? { if case .array(let value) = self { value } else { nil } }
+  var isTrue: Bool { self == .bool(true) }
+
+  static func int(_ value: Int) -> JSONValue { .integer(Int64(value)) }
+
+  /// The value as one line of JSON.
+  var bytes: [UInt8] {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    encoder.nonConformingFloatEncodingStrategy = .convertToString(
+      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+    do { return Array(try encoder.encode(self)) } catch {
+      return Array(#"{"ok":false,"error":{"code":"internal","message":"a reply could not be encoded"}}"#.utf8)
+    }
+  }
+
+  /// - Returns: nil when it is not JSON.
+  static func parse(_ bytes: [UInt8]) -> JSONValue? { attempt { try JSONDecoder().decode(JSONValue.self, from: Data(bytes)) } }
+
+  private static func attempt<Value>(_ body: () throws -> Value) -> Value? {
+    do { return try body() } catch { return nil }
+  }
+}

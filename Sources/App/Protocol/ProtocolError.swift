@@ -1,0 +1,79 @@
+internal import Adapters
+internal import Domain
+
+/// The error codes of PROTOCOL.md.
+enum ErrorCode: String, CaseIterable {
+  case invalidRequest = "invalid-request"
+  case tooLarge = "too-large"
+  case unsupportedProtocol = "unsupported-protocol"
+  case invalidRegion = "invalid-region"
+  case regionOverlap = "region-overlap"
+  case invalidDescriptor = "invalid-descriptor"
+  case nameTaken = "name-taken"
+  case noSuchTenant = "no-such-tenant"
+  case permissionDenied = "permission-denied"
+  case wrongState = "wrong-state"
+  case aborted
+  case freezeFailed = "freeze-failed"
+  case noSpace = "no-space"
+  case noMemory = "no-memory"
+  case inputOutput = "io-error"
+  case unsupported
+  case `internal`
+}
+
+/// A refused or failed request.
+struct ProtocolError: Error, Equatable {
+  let code: ErrorCode
+  /// For people: names the field, the value and what would be right.
+  let message: String
+  var state: TenantState?
+
+  init(_ code: ErrorCode, _ message: String, state: TenantState? = nil) {
+    self.code = code
+    self.message = message
+    self.state = state
+  }
+
+  var json: JSONValue {
+    var members: [String: JSONValue] = ["code": .string(code.rawValue), "message": .string(message)]
+    if let state { members["state"] = .string(state.rawValue) }
+    return .object(members)
+  }
+
+  init(_ failure: JobFailure) {
+    switch failure {
+    case .port(let failure): self.init(failure)
+    case .freezeTimedOut:
+      self.init(
+        .freezeFailed,
+        "the tenant's processes did not all stop within \(EnableJob<LinuxPorts>.freezeLimitNanoseconds / 1_000_000) ms; "
+          + "nothing has changed. A thread that hangs in the kernel (state D) can't be stopped: try again, or use "
+          + "\"freeze\": \"caller\"")
+    case .unreadable(let pages):
+      self.init(
+        .inputOutput,
+        "\(pages) pages could not be read back from the swap file; reading them gives SIGBUS, and they stay monitored. "
+          + "Everything else is back. Try again when the disk works")
+    case .tenantGone: self.init(.aborted, "all of the tenant's processes have died")
+    }
+  }
+
+  init(_ failure: PortFailure) {
+    let text = "\(failure.operation.rawValue): \(errorText(failure.errorNumber))"
+    switch (failure.errorNumber, failure.operation) {
+    case (ErrorNumber.noSpace, .checkFreeDisk):
+      self.init(
+        .noSpace,
+        "the swap directory's filesystem would have less free space than the floor (serve --keep-free). What is written "
+          + "stays in the file and the rest in staging: free some disk space and try again")
+    case (ErrorNumber.noSpace, _):
+      self.init(.noSpace, "\(text). The pages stay in staging: free some disk space and try again")
+    case (ErrorNumber.noMemory, _): self.init(.noMemory, "\(text). Every page stays readable: try again when memory is free")
+    case (_, .stopProcess), (_, .inspectProcess): self.init(.freezeFailed, text)
+    case (_, .registerRange), (_, .protectRange):
+      self.init(.unsupported, "\(text). Is every region still mapped, shared, where register said, by this process alone?")
+    default: self.init(.inputOutput, "\(text). Every page stays readable: try again when the cause is gone")
+    }
+  }
+}

@@ -1,0 +1,139 @@
+internal import Domain
+internal import FoundationEssentials
+
+/// A decoded request.
+enum Request {
+  case register(RegisterRequest)
+  case unregister(tenant: String?)
+  case command(TenantCommand, CommandRequest)
+  case status(tenant: String?)
+  case list(after: String?)
+}
+
+struct RegisterRequest: Decodable {
+  struct RegionField: Decodable {
+    let address: UInt64
+    let size: UInt64
+    let memfd: Int
+    let offset: UInt64
+  }
+
+  let `protocol`: Int
+  let tenant: String
+  let freeze: String?
+  let regions: [RegionField]
+
+  var regionRequests: [RegionRequest] {
+    regions.map { RegionRequest(address: $0.address, size: $0.size, file: $0.memfd, offset: $0.offset) }
+  }
+}
+
+struct CommandRequest: Decodable {
+  let tenant: String?
+  let wait: Bool?
+  let slowFileCleanup: Bool?
+
+  enum CodingKeys: String, CodingKey {
+    case tenant, wait
+    case slowFileCleanup = "slow_file_cleanup"
+  }
+}
+
+/// A packet's meaning: the `id` to repeat, and the request or what is wrong with it.
+struct DecodedRequest {
+  let id: JSONValue?
+  let request: Result<Request, ProtocolError>
+
+  /// The longest `id` that is repeated, in bytes of JSON.
+  static let longestIdentifier = 1024
+
+  private struct Envelope: Decodable {
+    let op: String
+    let id: JSONValue?
+  }
+
+  private struct Tenant: Decodable { let tenant: String? }
+  private struct After: Decodable { let after: String? }
+
+  init(_ bytes: [UInt8]) {
+    var id: JSONValue?
+    do throws(ProtocolError) {
+      guard !bytes.isEmpty else { throw ProtocolError(.invalidRequest, "an empty packet; a request is one JSON object") }
+      id = Self.identifier(in: bytes)
+      if let given = id, given.bytes.count > Self.longestIdentifier {
+        id = nil
+        throw ProtocolError(
+          .invalidRequest,
+          "id: \(given.bytes.count) bytes of JSON, and at most \(Self.longestIdentifier) can be repeated")
+      }
+      request = .success(try Self.request(in: bytes))
+    } catch { request = .failure(error) }
+    self.id = id
+  }
+
+  private static func identifier(in bytes: [UInt8]) -> JSONValue? {
+    struct OnlyIdentifier: Decodable { let id: JSONValue? }
+    do { return try JSONDecoder().decode(OnlyIdentifier.self, from: Data(bytes)).id } catch { return nil }
+  }
+
+  private static func request(in bytes: [UInt8]) throws(ProtocolError) -> Request {
+    let op = try decode(Envelope.self, bytes).op
+    switch op {
+    case "register":
+      struct Version: Decodable { let `protocol`: Int }
+      let version = try decode(Version.self, bytes).protocol
+      guard version == 1 else {
+        throw ProtocolError(.unsupportedProtocol, "protocol: \(version); this daemon speaks version 1")
+      }
+      return .register(try decode(RegisterRequest.self, bytes))
+    case "unregister": return .unregister(tenant: try decode(Tenant.self, bytes).tenant)
+    case "enable", "trim", "out", "disable":
+      guard let command = TenantCommand(rawValue: op) else { break }
+      return .command(command, try decode(CommandRequest.self, bytes))
+    case "status": return .status(tenant: try decode(Tenant.self, bytes).tenant)
+    case "list": return .list(after: try decode(After.self, bytes).after)
+    default: break
+    }
+    throw ProtocolError(
+      .invalidRequest,
+      "op: \"\(op.prefix(64))\" is not known; register, unregister, enable, trim, out, disable, status and list are")
+  }
+
+  private static func decode<Body: Decodable>(_ type: Body.Type, _ bytes: [UInt8]) throws(ProtocolError) -> Body {
+    do { return try JSONDecoder().decode(type, from: Data(bytes)) } catch let error as DecodingError {
+      throw ProtocolError(.invalidRequest, describe(error))
+    } catch { throw ProtocolError(.invalidRequest, "not a JSON object: \(error)") }
+  }
+
+  private static func describe(_ error: DecodingError) -> String {
+    func path(_ keys: [any CodingKey]) -> String {
+      var text = ""
+      for key in keys {
+        if let index = key.intValue { text += "[\(index)]" } else { text += (text.isEmpty ? "" : ".") + key.stringValue }
+      }
+      return text
+    }
+    switch error {
+    case .keyNotFound(let key, let context): return "\(path(context.codingPath + [key])): is missing"
+    case .valueNotFound(_, let context): return "\(path(context.codingPath)): is null, and a value is needed"
+    case .typeMismatch(let type, let context):
+      let name = path(context.codingPath)
+      return name.isEmpty ? "the packet is not a JSON object" : "\(name): is of the wrong type; \(typeName(type)) is right"
+    case .dataCorrupted(let context):
+      let name = path(context.codingPath)
+      return name.isEmpty ? "the packet is not JSON" : "\(name): is out of range or malformed (\(context.debugDescription))"
+    @unknown default: return "the request can't be decoded"
+    }
+  }
+
+  private static func typeName(_ type: any Any.Type) -> String {
+    switch "\(type)" {
+    case "UInt64", "Int": "a whole number"
+    case "String": "a string"
+    case "Bool": "true or false"
+    case let name where name.hasPrefix("Array"): "an array"
+    case let name where name.hasPrefix("Dictionary"): "an object"
+    case let name: name
+    }
+  }
+}

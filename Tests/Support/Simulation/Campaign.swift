@@ -1,0 +1,69 @@
+import Domain
+import Glibc
+
+/// A history in which a page was lost, or something else went wrong.
+package struct HistoryFailure: Error, CustomStringConvertible {
+  package let description: String
+}
+
+/// Many histories of one kind. `SWAP_MONITOR_SEED` and `SWAP_MONITOR_HISTORIES` say where it begins, and how many.
+package struct Campaign: Sendable {
+  package let name: String
+  package let flavour: HistoryPlan.Flavour
+
+  package init(name: String, flavour: HistoryPlan.Flavour) {
+    self.name = name
+    self.flavour = flavour
+  }
+
+  package static let environmentSeed: UInt64? = variable("SWAP_MONITOR_SEED").flatMap { UInt64($0) }
+  package static let histories: Int = variable("SWAP_MONITOR_HISTORIES").flatMap { Int($0) } ?? 200
+
+  /// - Parameter share: percent of the histories.
+  package func run(share: Int) throws(HistoryFailure) {
+    let first = Self.environmentSeed ?? UInt64.random(in: 0...(1 << 40))
+    let saysEach = Self.variable("SWAP_MONITOR_VERBOSE") != nil
+    var total = HistoryOutcome()
+    for number in 0..<max(1, Self.histories * share / 100) {
+      let seed = first &+ UInt64(number)
+      if saysEach { Self.say("\(name) \(seed)\n") }
+      let plan = HistoryPlan(seed: seed, flavour: flavour)
+      let outcome = History.run(plan)
+      total.steps += outcome.steps
+      total.movedPages += outcome.movedPages
+      total.writtenPages += outcome.writtenPages
+      total.trimmedPages += outcome.trimmedPages
+      guard outcome.failure != nil else { continue }
+      throw Self.explain(plan, name: name)
+    }
+    Self.say("simulation \"\(name)\" from seed \(first): \(total.steps) steps, \(total.movedPages) pages moved, "
+      + "\(total.writtenPages) written, \(total.trimmedPages) trimmed\n")
+  }
+
+  /// Looks for a loss that a planted bug makes. Its seeds are fixed, so that it finds the same one every time.
+  ///
+  /// - Returns: what was lost, and in which history; nil where the histories do not suffice.
+  package func find(_ defects: Defects, within limit: Int) -> String? {
+    for number in 1...limit {
+      let outcome = History.run(HistoryPlan(seed: UInt64(number), flavour: flavour), defects: defects)
+      guard let failure = outcome.failure else { continue }
+      Self.say("planted: \(name): found in history \(number): \(failure.prefix(160))\n")
+      return failure
+    }
+    return nil
+  }
+
+  /// Replays a history, with its log.
+  static func explain(_ plan: HistoryPlan, name: String) -> HistoryFailure {
+    let outcome = History.run(plan, keepsLog: true)
+    return HistoryFailure(
+      description: "simulation \"\(name)\": \(outcome.failure ?? "the failure does not repeat")\n\(plan)\n"
+        + outcome.log.suffix(150).joined(separator: "\n"))
+  }
+
+  private static func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+
+  private static func say(_ text: String) {
+    _ = Array(text.utf8).withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+  }
+}

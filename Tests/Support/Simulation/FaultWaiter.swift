@@ -1,0 +1,26 @@
+import Domain
+
+/// A task in the kernel that waits at a page: for it to be brought in, or for its write protection to end.
+final class FaultWaiter {
+  let page: PageIndex
+  let waitsForProtection: Bool
+  var isWoken = false
+
+  init(page: PageIndex, waitsForProtection: Bool) {
+    self.page = page
+    self.waitsForProtection = waitsForProtection
+  }
+}
+
+/// A task in madvise(MADV_REMOVE).
+final class RemoveCall {
+  let range: PageRange
+  /// Of the model.
+  let begun: Int
+  var isRead = false
+
+  init(range: PageRange, begun: Int) {
+    self.range = range
+    self.begun = begun
+  }
+}

@@ -1,0 +1,129 @@
+import Domain
+
+/// What came of a history.
+package struct HistoryOutcome: Sendable {
+  package var failure: String?
+  package var log: [String] = []
+  package var steps = 0
+  /// Port calls that could have been made to fail.
+  package var injectableCalls = 0
+  package var movedPages = 0
+  package var writtenPages = 0
+  package var trimmedPages = 0
+}
+
+/// Runs a plan: the tenant's tasks, the daemon's threads and a client's commands, all interleaved under one seed.
+package final class History: @unchecked Sendable {  // belongs to whoever holds the baton
+  let plan: HistoryPlan
+  let kernel: SimulatedKernel
+  let ports: SimulatedPorts
+  let memory: TenantMemory<SimulatedPorts>
+  let queue: SimulatedFaultQueue
+  var lifecycle = Lifecycle()
+  var outcome = HistoryOutcome()
+  var isOver = false
+  var eventServiceIsIdle = false
+  var busyReaders = 0
+  var daemons: [SimulatedThread] = []
+
+  private init(plan: HistoryPlan, defects: Defects, keepsLog: Bool) {
+    self.plan = plan
+    let map: RegionMap
+    do throws(RegionError) {
+      map = try RegionMap(plan.requests, files: plan.files, geometry: plan.geometry)
+    } catch { preconditionFailure("the plan's regions are refused: \(error)") }
+    kernel = SimulatedKernel(plan: plan, map: map, defects: defects, keepsLog: keepsLog)
+    ports = SimulatedPorts(kernel: kernel, plan: plan)
+    memory = TenantMemory(map: map, ports: ports)
+    queue = SimulatedFaultQueue(kernel: kernel, limit: plan.queueLimit)
+  }
+
+  package static func run(_ plan: HistoryPlan, defects: Defects = [], keepsLog: Bool = false) -> HistoryOutcome {
+    let history = History(plan: plan, defects: defects, keepsLog: keepsLog)
+    history.run()
+    return history.outcome
+  }
+
+  private func run() {
+    for (number, task) in plan.tasks.enumerated() {
+      let process = kernel.processes[task.process]
+      let tenantTask = TenantTask(
+        kernel: kernel, process: process, operations: task.operations, faultsInKernel: task.faultsInKernel)
+      kernel.tasks.append(tenantTask)
+      tenantTask.spawn("task \(number)")
+    }
+    daemons.append(kernel.scheduler.spawn("events") { self.serveEvents() })
+    for number in 0..<plan.readerCount {
+      daemons.append(kernel.scheduler.spawn("reader \(number)") { self.serveFromFile() })
+    }
+    daemons.append(kernel.scheduler.spawn("releaser") { self.releaseStaging() })
+    kernel.scheduler.spawn("commands") { self.carryOutCommands() }
+    kernel.isRunning = true
+    kernel.scheduler.run()
+    kernel.isRunning = false
+    if let stuck = kernel.scheduler.stuck { kernel.fail(stuck) }
+    outcome.failure = kernel.failure
+    outcome.log = kernel.lines
+    outcome.steps = kernel.scheduler.steps
+    outcome.injectableCalls = kernel.injector.calls
+  }
+
+  // MARK: The daemon's threads
+
+  private func serveEvents() {
+    var service = EventService(memory: memory, files: queue)
+    while !isOver {
+      let report = service.step()
+      if report.outsideAddress != nil { kernel.fail("a fault is outside of all regions") }
+      if let failure = report.failure { check(failure) }
+      let hasEvents = { self.isOver || self.kernel.processes.contains { $0.hasEvents } }
+      if report.waiting > 0 {
+        kernel.scheduler.wait(for: "events, or another try", atMost: 50_000, until: hasEvents)
+      } else {
+        eventServiceIsIdle = true
+        kernel.scheduler.wait(for: "events", until: hasEvents)
+        eventServiceIsIdle = false
+      }
+    }
+  }
+
+  private func serveFromFile() {
+    let faults = FaultService(memory: memory)
+    let buffer = SimulatedBuffer(kernel: kernel, capacityPages: 1)
+    while true {
+      kernel.scheduler.wait(for: "a fault that needs the file") { !self.queue.isEmpty || self.isOver }
+      guard let fault = queue.take() else { return }
+      busyReaders += 1
+      var waits = true
+      while waits {
+        switch faults.serveFromFile(fault.page, from: kernel.processes[fault.process], buffer: buffer) {
+        case .served, .processGone: waits = false
+        case .needsFile, .retryLater: break
+        case .outside: kernel.fail("a fault from the file is outside of all regions")
+        case .failed(let failure): check(failure)
+        }
+        buffer.spoil()
+        if waits { kernel.scheduler.sleep(50_000) }
+      }
+      busyReaders -= 1
+    }
+  }
+
+  private func releaseStaging() {
+    while !isOver {
+      kernel.scheduler.wait(for: "a while", atMost: UInt64(kernel.random.within(20_000...3_000_000))) { self.isOver }
+      do throws(PortFailure) { _ = try memory.releaseStaging(limit: kernel.random.within(1...12)) } catch {}
+    }
+  }
+
+  /// A fault that was read before the end of monitoring meets a range that is not registered any more (ENOENT), until
+  /// the books are closed.
+  private func check(_ failure: PortFailure) {
+    if kernel.injector.failures > 0 || failure.errorNumber == SimulatedProcess.noEntry { return }
+    kernel.fail("a fault can't be served, and nothing was made to fail: \(failure)")
+  }
+
+  var isAtRest: Bool {
+    eventServiceIsIdle && queue.isEmpty && busyReaders == 0 && !kernel.processes.contains { $0.hasEvents }
+  }
+}

@@ -1,0 +1,193 @@
+import Domain
+
+/// The client's side of a history: commands, one after another, and what must hold at the end.
+extension History {
+  private static var disableAttempts: Int { 40 }
+
+  func carryOutCommands() {
+    for command in plan.commands {
+      kernel.scheduler.sleep(command.pauseNanoseconds)
+      carryOut(command)
+    }
+    bringToRest()
+    end()
+    isOver = true
+  }
+
+  private var isTenantGone: Bool { kernel.processes.allSatisfy { $0.isGone } }
+
+  private func carryOut(_ command: HistoryPlan.Command) {
+    kernel.log("COMMAND \(command.action)")
+    switch command.action {
+    case .kill(let process): kernel.processes[process].isDying = true
+    case .enable(let freeze, let isPaused): enable(freeze, isPaused: isPaused)
+    case .trim:
+      guard start(.trim) else { return }
+      var job = TrimJob(memory: memory)
+      finish(run(&job, abortsAfter: command.abortsAfter))
+      outcome.trimmedPages += job.pages
+    case .out:
+      guard start(.out) else { return }
+      var job = SwapOutJob(memory: memory)
+      finish(run(&job, abortsAfter: command.abortsAfter))
+      outcome.writtenPages += job.pages
+    case .disable:
+      guard start(.disable) else { return }
+      var job = DisableJob(memory: memory)
+      finish(run(&job, abortsAfter: command.abortsAfter))
+    }
+  }
+
+  private func start(_ job: TenantJob) -> Bool {
+    let command: TenantCommand =
+      switch job {
+      case .enable: .enable
+      case .trim: .trim
+      case .out: .out
+      case .disable: .disable
+      }
+    guard lifecycle.decide(command, hasStagedPages: memory.ledger.counts.staged > 0) == .start(job) else { return false }
+    lifecycle.started(job)
+    return true
+  }
+
+  private func finish(_ end: JobEnd) {
+    kernel.log("ends: \(end)")
+    lifecycle.ended(end)
+    if !ports.readAhead.isIdle { kernel.fail("a job has ended, and holds buffers of the read-ahead") }
+  }
+
+  private func enable(_ freeze: FreezeMode, isPaused: Bool) {
+    guard start(.enable) else { return }
+    let wasOpen = memory.ledger.isOpen
+    if freeze == .caller, isPaused {
+      kernel.isPausedByCaller = true
+      kernel.scheduler.wait(for: "the tenant to stop its tasks") {
+        self.kernel.tasks.allSatisfy { $0.isFinished || $0.isStopped } || self.kernel.defects.contains(.nothingHoldsWriters)
+      }
+    }
+    var job = EnableJob(memory: memory, freeze: freeze)
+    let end = run(&job, abortsAfter: nil)
+    outcome.movedPages += job.pages
+    if case .failed = end {
+      finish(.failed(unchanged: wasOpen == memory.ledger.isOpen && job.pages == 0))
+    } else {
+      finish(end)
+    }
+    if kernel.processes.contains(where: { $0.isToStop }) { kernel.fail("enable has ended, and left the tenant stopped") }
+    kernel.isPausedByCaller = false
+  }
+
+  private func run<Job: SteppedJob>(_ job: inout Job, abortsAfter: Int?) -> JobEnd {
+    var steps = 0
+    while true {
+      if steps == abortsAfter || isTenantGone {
+        job.abort()
+        return .aborted
+      }
+      steps += 1
+      do throws(JobFailure) {
+        switch try job.step() {
+        case .again: kernel.scheduler.yield()
+        case .retryAfter(let nanoseconds): kernel.scheduler.sleep(nanoseconds)
+        case .finished: return .finished
+        }
+      } catch {
+        kernel.log("fails: \(error)")
+        check(error)
+        return .failed(unchanged: false)
+      }
+    }
+  }
+
+  /// Nothing fails of itself.
+  private func check(_ failure: JobFailure) {
+    switch failure {
+    case .tenantGone: if !isTenantGone { kernel.fail("a job says that the tenant is gone, and it lives") }
+    case .unreadable, .port, .freezeTimedOut:
+      let isExcused = kernel.injector.failures > 0 || plan.corruptsPerMille > 0 || plan.commands.contains { $0.isKill }
+      if !isExcused { kernel.fail("a job fails, and nothing was made to fail: \(failure)") }
+    }
+  }
+
+  // MARK: The end
+
+  /// In some histories the tenant's tasks end before the last disable: what is left in staging is then exact.
+  private func bringToRest() {
+    guard plan.restsBeforeEnd else { return }
+    endTasks()
+    guard kernel.injector.failures == 0, !isTenantGone, memory.ledger.isOpen else { return }
+    kernel.scheduler.wait(for: "the daemon to come to rest") { self.isAtRest }
+    do throws(PortFailure) { while try memory.releaseStaging(limit: 16) > 0 {} } catch {
+      return kernel.fail("giving staging memory back fails, and nothing was made to fail: \(error)")
+    }
+    for index in kernel.staging.indices {
+      let state = memory.ledger.record(of: PageIndex(index)).state
+      let isThere = kernel.staging[index] != nil
+      if isThere != (state == .staged) {
+        kernel.fail("page \(index) is \(state), and \(isThere ? "has" : "has no") memory in staging, at rest")
+      }
+    }
+  }
+
+  private func endTasks() {
+    for task in kernel.tasks { task.isToEnd = true }
+    kernel.scheduler.wait(for: "the tenant's tasks to end") { self.kernel.tasks.allSatisfy { $0.isFinished } }
+  }
+
+  private func end() {
+    kernel.log("THE END BEGINS")
+    kernel.injector.isOn = false
+    disableAtLast()
+    endTasks()
+    kernel.scheduler.wait(for: "the daemon to come to rest") { self.isAtRest }
+    if isTenantGone { return forgetTenant() }
+    let counts = memory.ledger.counts
+    if memory.ledger.isOpen || !counts.allReturned || counts.releasable > 0 || counts.pinnedRuns > 0 {
+      kernel.fail("the books are not closed: \(counts)")
+    }
+    if kernel.stagingExists { kernel.fail("staging memory is left") }
+    if !ports.file.isEmpty { kernel.fail("the swap file is not empty") }
+    if !ports.gate.isFree { kernel.fail("the gate is held at the end") }
+    if kernel.processes.contains(where: { $0.isAlive && $0.isRegistered }) { kernel.fail("a process stays registered") }
+    for index in kernel.guest.indices {
+      let value = kernel.guest[index] ?? 0
+      if let expected = kernel.model.read(value, from: PageIndex(index)) {
+        kernel.fail("page \(index) is \(value) at the end, and should be \(expected)")
+      }
+    }
+  }
+
+  private func disableAtLast() {
+    for _ in 0..<Self.disableAttempts {
+      if isTenantGone { return }
+      var job = DisableJob(memory: memory)
+      while true {
+        do throws(JobFailure) {
+          switch try job.step() {
+          case .again: kernel.scheduler.yield()
+          case .retryAfter(let nanoseconds): kernel.scheduler.sleep(nanoseconds)
+          case .finished: return
+          }
+        } catch {
+          kernel.log("disable fails: \(error)")
+          check(error)
+          ports.file.repair()
+          break
+        }
+      }
+    }
+    if !isTenantGone { kernel.fail("disable fails again and again, and nothing is made to fail any more") }
+  }
+
+  /// All of its processes are dead: whatever its pages held is of no use to anybody.
+  private func forgetTenant() {
+    ports.gate.exclusive { memory.ledger.close() }
+    ports.destroyStaging()
+    if !ports.gate.isFree { kernel.fail("the gate is held at the end") }
+  }
+}
+
+extension HistoryPlan.Command {
+  fileprivate var isKill: Bool { if case .kill = action { true } else { false } }
+}

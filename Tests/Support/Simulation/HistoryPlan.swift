@@ -1,0 +1,190 @@
+package import Domain
+
+/// Everything of a history that is fixed before it begins: drawn from its seed, and perhaps made smaller afterwards.
+package struct HistoryPlan: Sendable {
+  package enum Action: Equatable, Sendable {
+    /// `isPaused`: under `caller`, whether the tenant has really stopped its tasks.
+    case enable(FreezeMode, isPaused: Bool)
+    case trim
+    case out
+    case disable
+    case kill(process: Int)
+  }
+
+  package struct Command: Equatable, Sendable {
+    package var action: Action
+    /// After so many steps the job is ended by the next command.
+    package var abortsAfter: Int?
+    package var pauseNanoseconds: UInt64
+  }
+
+  package struct Task: Sendable {
+    package var process: Int
+    package var faultsInKernel: Bool
+    package var operations: [TenantTask.Operation]
+  }
+
+  /// What a kind of history has in it.
+  package struct Flavour: Sendable {
+    package var faults: FaultInjector.Plan = .none
+    package var corruptsPerMille = 0
+    package var mayPin = true
+    package var mayKill = true
+
+    package init(
+      faults: FaultInjector.Plan = .none, corruptsPerMille: Int = 0, mayPin: Bool = true, mayKill: Bool = true
+    ) {
+      self.faults = faults
+      self.corruptsPerMille = corruptsPerMille
+      self.mayPin = mayPin
+      self.mayKill = mayKill
+    }
+  }
+
+  package let seed: UInt64
+  package var scheduleSeed: UInt64
+  package var policy: Scheduler.Policy
+  package var delaysPerMille: Int
+  package var faults: FaultInjector.Plan
+  package var corruptsPerMille: Int
+  package let requests: [RegionRequest]
+  package let files: [GuestFile]
+  package let geometry: PageGeometry
+  package var contents: [UInt64?]
+  package var pinnedHugePages: Set<SIMD2<Int>> = []
+  package var processCount: Int
+  package var readerCount: Int
+  package var queueLimit: Int
+  package var readBuffers: Int
+  package var readBufferPages: Int
+  /// Whether the tenant has come to rest before the last disable.
+  package var restsBeforeEnd: Bool
+  package var commands: [Command]
+  package var tasks: [Task]
+
+  package init(seed: UInt64, flavour: Flavour) {
+    var random = SimulationRandom(seed: seed)
+    self.seed = seed
+    scheduleSeed = random.next()
+    policy =
+      switch random.below(3) {
+      case 0: .random(stickyPerMille: 0)
+      case 1: .random(stickyPerMille: random.pick([500, 800, 950]))
+      default: .priorities(changePerMille: random.pick([5, 20, 100]))
+      }
+    delaysPerMille = random.pick([0, 5, 30])
+    faults = flavour.faults
+    corruptsPerMille = flavour.corruptsPerMille
+    let layout = Layout(&random)
+    (requests, files, geometry) = (layout.requests, layout.files, layout.geometry)
+    let pageCount = layout.pageCount
+    contents = (0..<pageCount).map { page in
+      switch random.below(4) {
+      case 0: nil
+      case 1: 0
+      default: UInt64(page + 1)
+      }
+    }
+    processCount = random.chance(perMille: 350) ? 2 : 1
+    readerCount = random.within(1...2)
+    queueLimit = random.pick([1, 2, 8])
+    readBuffers = random.within(1...3)
+    readBufferPages = random.within(1...8)
+    restsBeforeEnd = random.chance(perMille: 500)
+    commands = Self.commands(&random)
+    tasks = Self.tasks(&random, processCount: processCount, regions: layout.regionPages, rounds: commands.count)
+    if flavour.mayPin, random.chance(perMille: 300) { pin(layout, &random) }
+    if flavour.mayKill, random.chance(perMille: 120) {
+      let kill = Action.kill(process: random.below(processCount))
+      commands.insert(
+        Command(action: kill, pauseNanoseconds: 0), at: random.below(commands.count + 1))
+    }
+  }
+
+  private static func commands(_ random: inout SimulationRandom) -> [Command] {
+    var commands: [Command] = []
+    for number in 0..<random.within(2...12) {
+      let action: Action =
+        switch number == 0 ? 0 : random.below(10) {
+        case 0...3:
+          .enable(random.pick(FreezeMode.allCases), isPaused: random.chance(perMille: 400))
+        case 4, 5: .trim
+        case 6, 7, 8: .out
+        default: .disable
+        }
+      let isAborted = random.chance(perMille: 250)
+      commands.append(
+        Command(
+          action: action, abortsAfter: isAborted ? random.below(8) : nil,
+          pauseNanoseconds: random.chance(perMille: 400) ? UInt64(random.below(150_000)) : 0))
+    }
+    return commands
+  }
+
+  private static func tasks(
+    _ random: inout SimulationRandom, processCount: Int, regions: [PageRange], rounds: Int
+  ) -> [Task] {
+    let hot = (0..<random.within(1...3)).map { _ in anyPage(&random, regions) }
+    return (0..<random.within(2...5)).map { number in
+      let removesPerMille = random.pick([0, 100, 300])
+      let pausesPerMille = random.pick([50, 200])
+      let hotPerMille = random.pick([0, 300, 700])
+      let operations = (0..<random.within(4...(10 * rounds))).map { _ -> TenantTask.Operation in
+        if random.chance(perMille: pausesPerMille) { return .pause(nanoseconds: UInt64(random.below(100_000))) }
+        let page = random.chance(perMille: hotPerMille) ? random.pick(hot) : anyPage(&random, regions)
+        if random.chance(perMille: removesPerMille), let region = regions.first(where: { $0.contains(page) }) {
+          let length = min(random.within(1...6), page.distance(to: region.upperBound))
+          return .remove(page..<(page + length))
+        }
+        return random.chance(perMille: 500) ? .read(page) : .write(page)
+      }
+      return Task(
+        process: number == 0 ? 0 : random.below(processCount), faultsInKernel: random.chance(perMille: 400),
+        operations: operations)
+    }
+  }
+
+  private static func anyPage(_ random: inout SimulationRandom, _ regions: [PageRange]) -> PageIndex {
+    let region = random.pick(regions)
+    return region.lowerBound + random.below(region.count)
+  }
+
+  /// Somebody holds pages of some huge pages. Their readers may see zeros while they move (only write protection stands
+  /// then), so every `enable` is one with stopped tasks.
+  private mutating func pin(_ layout: Layout, _ random: inout SimulationRandom) {
+    for _ in 0..<random.within(1...4) {
+      let request = random.pick(requests)
+      let page = geometry.pages(inBytes: request.offset) + random.below(geometry.pages(inBytes: request.size))
+      pinnedHugePages.insert(SIMD2(request.file, page >> geometry.hugePageOrder))
+    }
+    for index in commands.indices {
+      if case .enable(.caller, _) = commands[index].action { commands[index].action = .enable(.caller, isPaused: true) }
+    }
+  }
+}
+
+extension HistoryPlan: CustomStringConvertible {
+  package var description: String {
+    let regions = requests.map { "memfd \($0.file) + \(geometry.pages(inBytes: $0.offset)): \(geometry.pages(inBytes: $0.size)) pages" }
+    let commands = commands.map { command in
+      "\(command.action)" + (command.abortsAfter.map { ", aborted after \($0) steps" } ?? "")
+    }
+    let tasks = tasks.enumerated().map { number, task in
+      "task \(number) of process \(task.process)\(task.faultsInKernel ? " (in the kernel)" : ""): \(task.operations.map(\.text).joined(separator: ", "))"
+    }
+    return "seed \(seed); huge pages of \(geometry.hugePagePages); \(regions.joined(separator: "; ")); \(processCount) processes; "
+      + "\(pinnedHugePages.count) pinned; \(policy); \(faults)\n  commands: \(commands.joined(separator: "; "))\n  "
+      + tasks.joined(separator: "\n  ")
+  }
+}
+
+extension TenantTask.Operation {
+  fileprivate var text: String {
+    switch self {
+    case .read(let page): "read \(page.rawValue)"
+    case .write(let page): "write \(page.rawValue)"
+    case .remove(let range): "remove \(range.text)"
+    case .pause: "pause"
+    }
+  }
+}

@@ -1,0 +1,6 @@
+import Domain
+
+package struct SimulatedClock: Clock {
+  let scheduler: Scheduler
+  package var nowNanoseconds: UInt64 { scheduler.now }
+}

@@ -1,0 +1,48 @@
+package import Domain
+
+package final class SimulatedFreezer: Freezer, @unchecked Sendable {  // belongs to whoever holds the baton
+  private let kernel: SimulatedKernel
+  private var stopped: [SimulatedProcess] = []
+  private var seen: Set<ObjectIdentifier> = []
+
+  init(kernel: SimulatedKernel) { self.kernel = kernel }
+
+  package func requestStop() throws(PortFailure) {
+    kernel.enterBlocking("freezer.requestStop")
+    for process in kernel.processes where !process.isToStop {
+      try kernel.mayFail(.stopProcess, ErrorNumber.inputOutput)
+      process.isToStop = true
+      stopped.append(process)
+    }
+  }
+
+  package func allStopped() throws(PortFailure) -> Bool {
+    kernel.enterBlocking("freezer.allStopped")
+    try kernel.mayFail(.inspectProcess, ErrorNumber.inputOutput)
+    if kernel.defects.contains(.nothingHoldsWriters) { return true }
+    return kernel.tasks.allSatisfy { $0.isFinished || $0.isStopped }
+  }
+
+  package func resume() {
+    kernel.enter("freezer.resume")
+    for process in stopped { process.isToStop = false }
+    stopped.removeAll()
+  }
+
+  package func beginLook() {
+    kernel.enter("freezer.beginLook")
+    seen.removeAll()
+  }
+
+  package func look() throws(PortFailure) -> Bool {
+    kernel.enterBlocking("freezer.look")
+    try kernel.mayFail(.inspectProcess, ErrorNumber.inputOutput)
+    if kernel.defects.contains(.lookSeesNobody) { return true }
+    for task in kernel.tasks where !task.isRemoving {
+      // A sleeping task tells in which system call; a running one tells nothing, but sleeps now and then.
+      let sleeps = task.isFinished || task.thread?.isWaiting == true
+      if sleeps || kernel.random.chance(perMille: 250) { seen.insert(ObjectIdentifier(task)) }
+    }
+    return kernel.tasks.allSatisfy { seen.contains(ObjectIdentifier($0)) }
+  }
+}

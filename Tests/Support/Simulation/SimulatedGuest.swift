@@ -1,0 +1,60 @@
+package import Domain
+
+package struct SimulatedGuest: GuestMemory {
+  let kernel: SimulatedKernel
+
+  package func nextData(in range: PageRange) throws(PortFailure) -> PageRange? {
+    kernel.enter("guest.nextData(\(range.text))")
+    kernel.checkOneRegion(range, "nextData")
+    // Where a page is pinned, nobody knows without this look what a punch has left: as in a memfd, it does not fail there.
+    if kernel.zeroedInPlace.isEmpty { try kernel.mayFail(.findGuestData, ErrorNumber.inputOutput) }
+    guard let first = range.first(where: isData) else { return nil }
+    return first..<(PageIndex.firstNot(in: first..<range.upperBound, isData) ?? range.upperBound)
+  }
+
+  package func copyToStaging(_ pages: PageRange) throws(PortFailure) {
+    kernel.enter("guest.copyToStaging(\(pages.text))")
+    kernel.checkOneRegion(pages, "copyToStaging")
+    let failing = kernel.injector.failure(among: [ErrorNumber.noMemory, ErrorNumber.inputOutput])
+    let end = failing == nil ? pages.count : kernel.random.below(pages.count)
+    for page in pages.prefix(end) {
+      kernel.staging[page.rawValue] = kernel.guest[page.rawValue] ?? 0  // pread from a hole: zeros, and no filling
+      kernel.perhapsYield()
+    }
+    if let failing { throw PortFailure(.writeStaging, errorNumber: failing) }
+  }
+
+  package func punch(_ pages: PageRange) throws(PortFailure) {
+    kernel.enter("guest.punch(\(pages.text))")
+    kernel.checkOneRegion(pages, "punch")
+    if let number = kernel.injector.failure(among: [ErrorNumber.noMemory, ErrorNumber.inputOutput]) {
+      kernel.punchPages(pages.lowerBound..<(pages.lowerBound + kernel.random.below(pages.count)))
+      throw PortFailure(.punchGuestMemory, errorNumber: number)
+    }
+    kernel.punchPages(pages)
+  }
+
+  package func restoreFromStaging(_ pages: PageRange) throws(PortFailure) {
+    kernel.enter("guest.restoreFromStaging(\(pages.text))")
+    // No injected fault: pwrite to pages that a memfd has already does not fail.
+    for page in pages {
+      kernel.guest[page.rawValue] = kernel.readStaging(page)
+      kernel.zeroedInPlace.remove(page)
+    }
+  }
+
+  private func isData(_ page: PageIndex) -> Bool {
+    guard kernel.guest[page.rawValue] != nil else { return false }
+    return !(kernel.defects.contains(.pinnedPagesLookLikeHoles) && kernel.zeroedInPlace.contains(page))
+  }
+}
+
+extension PageIndex {
+  static func firstNot(in range: PageRange, _ predicate: (PageIndex) -> Bool) -> PageIndex? {
+    range.first { !predicate($0) }
+  }
+}
+
+extension PageRange {
+  var text: String { "\(lowerBound.rawValue)..<\(upperBound.rawValue)" }
+}

@@ -1,0 +1,145 @@
+package import Domain
+
+/// The world of a history: the guest's memfds, staging memory, the processes and their tasks, and the model that knows
+/// what every page must read as. Its ports behave as KERNEL.md says that Linux does.
+///
+/// A page's content is a number; 0 is a page of zeros.
+package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoever holds the baton
+  package let scheduler: Scheduler
+  package let map: RegionMap
+  package let defects: Defects
+  package var random: SimulationRandom
+  package var injector: FaultInjector
+  package var model: PageModel
+  /// The memfds' pages that are in the tenant's regions; nil is a hole.
+  package internal(set) var guest: [UInt64?]
+  package internal(set) var staging: [UInt64?]
+  package internal(set) var stagingExists = false
+  package internal(set) var processes: [SimulatedProcess] = []
+  package internal(set) var tasks: [TenantTask] = []
+  /// Huge pages (file, number) in which somebody has pinned a page.
+  private let pinned: Set<SIMD2<Int>>
+  /// Pages whose data a punch has zeroed in place.
+  var zeroedInPlace: Set<PageIndex> = []
+  /// The tenant has stopped its own tasks.
+  package var isPausedByCaller = false
+  package internal(set) var isRunning = false
+  private var lastToken: UInt64 = 1 << 20
+
+  package private(set) var failure: String?
+  package private(set) var lines: [String] = []
+  private let keepsLog: Bool
+
+  package init(plan: HistoryPlan, map: RegionMap, defects: Defects, keepsLog: Bool) {
+    var random = SimulationRandom(seed: plan.scheduleSeed)
+    self.map = map
+    self.defects = defects
+    self.keepsLog = keepsLog
+    scheduler = Scheduler(random: random.split(), policy: plan.policy, delaysPerMille: plan.delaysPerMille)
+    injector = FaultInjector(plan: plan.faults, random: random.split())
+    self.random = random.split()
+    guest = plan.contents
+    staging = [UInt64?](repeating: nil, count: map.pageCount)
+    model = PageModel(plan.contents)
+    pinned = plan.pinnedHugePages
+    for index in 0..<plan.processCount { processes.append(SimulatedProcess(kernel: self, index: index)) }
+  }
+
+  // MARK: What is told
+
+  package func log(_ line: @autoclosure () -> String) {
+    guard keepsLog else { return }
+    lines.append("\(steps) \(isRunning ? scheduler.current.name : "outside"): \(line())")
+  }
+
+  /// Notes what must not be. The first counts; the history goes on, so that its threads come to their end.
+  package func fail(_ text: @autoclosure () -> String) {
+    let text = text()
+    log("FAILURE: \(text)")
+    if failure == nil { failure = "\(text) (step \(steps))" }
+  }
+
+  private var steps: Int { scheduler.steps }
+
+  // MARK: Entering the kernel
+
+  /// Every port call begins here, and perhaps others run first.
+  func enter(_ call: @autoclosure () -> String) {
+    if scheduler.current.lockHolds > 0 { fail("\(call()) is called under the ledger's lock") }
+    scheduler.yield()
+    log(call())
+  }
+
+  /// As `enter`, for calls that may take long.
+  func enterBlocking(_ call: @autoclosure () -> String) {
+    if scheduler.current.gateHolds > 0 { fail("\(call()) is called under the gate") }
+    enter(call())
+  }
+
+  /// Perhaps lets others run in the middle of a call.
+  func perhapsYield() { if random.chance(perMille: 200) { scheduler.yield() } }
+
+  /// Throws where this call is chosen to fail.
+  func mayFail(_ operation: PortOperation, _ numbers: Int32...) throws(PortFailure) {
+    guard let number = injector.failure(among: numbers) else { return }
+    log("fails: \(operation.rawValue), errno \(number)")
+    throw PortFailure(operation, errorNumber: number)
+  }
+
+  // MARK: Contents
+
+  func newToken() -> UInt64 {
+    lastToken += 1
+    return lastToken
+  }
+
+  /// What nobody wrote.
+  func garbage() -> UInt64 { random.next() | 1 << 63 }
+
+  func checksum(of token: UInt64) -> PageChecksum {
+    defects.contains(.checksumsCollide) ? PageChecksum(low: 1, high: 1) : PageChecksum(low: token, high: ~token)
+  }
+
+  /// Reads staging memory through its mapping, which fills holes.
+  func readStaging(_ page: PageIndex) -> UInt64 {
+    if !stagingExists { fail("staging memory is read, and there is none") }
+    let token = staging[page.rawValue] ?? 0
+    if staging[page.rawValue] == nil { log("staging of \(page) was a hole") }
+    staging[page.rawValue] = token
+    return token
+  }
+
+  /// Removes data from a memfd. Where a huge page is pinned and not punched as a whole, its data is zeroed in place, and
+  /// no hole is made; sometimes that happens to a whole one too.
+  func punchPages(_ range: PageRange) {
+    for page in range {
+      guard guest[page.rawValue] != nil else { continue }
+      if isPinned(page), !covers(range, hugePageOf: page) || random.chance(perMille: 500) {
+        guest[page.rawValue] = 0
+        zeroedInPlace.insert(page)
+        continue
+      }
+      guest[page.rawValue] = nil
+      for process in processes { process.unmap(page) }
+    }
+  }
+
+  func checkOneRegion(_ range: PageRange, _ call: @autoclosure () -> String) {
+    guard !range.isEmpty, let last = range.last, map.regionIndex(of: range.lowerBound) == map.regionIndex(of: last)
+    else { return fail("\(call()) of \(range) is empty or reaches over the end of a region") }
+  }
+
+  func hugePage(of page: PageIndex) -> SIMD2<Int> {
+    let region = map.regions[map.regionIndex(of: page)]
+    return SIMD2(region.file, region.filePage(of: page) >> map.geometry.hugePageOrder)
+  }
+
+  private func isPinned(_ page: PageIndex) -> Bool { !pinned.isEmpty && pinned.contains(hugePage(of: page)) }
+
+  private func covers(_ range: PageRange, hugePageOf page: PageIndex) -> Bool {
+    let region = map.regions[map.regionIndex(of: page)]
+    let first = region.filePage(of: page) & ~(map.geometry.hugePagePages - 1)
+    let (low, high) = (region.filePage(of: range.lowerBound), region.firstFilePage + region.pages.lowerBound.distance(to: range.upperBound))
+    return low <= first && first + map.geometry.hugePagePages <= high
+  }
+}

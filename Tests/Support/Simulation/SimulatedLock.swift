@@ -1,0 +1,14 @@
+import Domain
+
+/// The ledger's lock. Nobody runs beside its holder, so it only notes that it is held: no port may be called meanwhile.
+package final class SimulatedLock: LedgerLock, @unchecked Sendable {  // belongs to whoever holds the baton
+  private let kernel: SimulatedKernel
+  init(kernel: SimulatedKernel) { self.kernel = kernel }
+
+  package func lock() {
+    if kernel.isRunning { kernel.scheduler.current.lockHolds += 1 }
+  }
+  package func unlock() {
+    if kernel.isRunning { kernel.scheduler.current.lockHolds -= 1 }
+  }
+}

@@ -1,0 +1,42 @@
+package import Domain
+
+package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belongs to whoever holds the baton
+  package let kernel: SimulatedKernel
+  package let table: SimulatedTable
+  package let lock: SimulatedLock
+  package let gate: SimulatedGate
+  package let guest: SimulatedGuest
+  package let staging: SimulatedStaging
+  package let file: SimulatedSwapFile
+  package let readAhead: SimulatedReadAhead
+  package let freezer: SimulatedFreezer
+  package let clock: SimulatedClock
+  package var processes: [SimulatedProcess] { kernel.processes }
+
+  package init(kernel: SimulatedKernel, plan: HistoryPlan) {
+    self.kernel = kernel
+    table = SimulatedTable(kernel: kernel, pageCount: kernel.map.pageCount)
+    lock = SimulatedLock(kernel: kernel)
+    gate = SimulatedGate(kernel: kernel)
+    guest = SimulatedGuest(kernel: kernel)
+    staging = SimulatedStaging(kernel: kernel)
+    file = SimulatedSwapFile(kernel: kernel, corruptsPerMille: plan.corruptsPerMille)
+    readAhead = SimulatedReadAhead(
+      kernel: kernel, file: file, buffers: plan.readBuffers, capacityPages: plan.readBufferPages)
+    freezer = SimulatedFreezer(kernel: kernel)
+    clock = SimulatedClock(scheduler: kernel.scheduler)
+  }
+
+  package func createStaging() throws(PortFailure) {
+    kernel.enterBlocking("createStaging")
+    try kernel.mayFail(.createStaging, ErrorNumber.noMemory)
+    if kernel.stagingExists { kernel.fail("staging memory is made twice") }
+    kernel.stagingExists = true
+  }
+
+  package func destroyStaging() {
+    kernel.enterBlocking("destroyStaging")
+    kernel.stagingExists = false
+    for page in kernel.staging.indices { kernel.staging[page] = nil }
+  }
+}

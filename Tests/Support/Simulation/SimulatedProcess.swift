@@ -1,0 +1,232 @@
+package import Domain
+
+/// A process that maps the tenant's memory, and its userfaultfd.
+package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  // belongs to whoever holds the baton
+  /// ENOENT: the range is not registered.
+  static var noEntry: Int32 { 2 }
+
+  package let index: Int
+  package internal(set) var isRegistered = false
+  /// Killed; its memory goes when its last task has left the kernel.
+  package internal(set) var isDying = false
+  package internal(set) var isToStop = false
+  private let kernel: SimulatedKernel
+  private var protected: [Bool]
+  private var poisoned: [Bool]
+  /// Pages that this process has in its page tables.
+  private var mapped: [Bool]
+  private var pendingFaults: [FaultWaiter] = []
+  private var readFaults: [FaultWaiter] = []
+  private var pendingRemoves: [RemoveCall] = []
+  /// As the kernel's `mmap_changing`: removers that have not run on since they sent their event.
+  private var changes = 0
+  private let batch = SimulatedBatch()
+  private let largestBatch: Int
+
+  init(kernel: SimulatedKernel, index: Int) {
+    self.kernel = kernel
+    self.index = index
+    protected = [Bool](repeating: false, count: kernel.map.pageCount)
+    poisoned = protected
+    mapped = protected
+    largestBatch = kernel.random.within(1...6)
+  }
+
+  package var isAlive: Bool { !isGone }
+  package var hasEvents: Bool { !pendingFaults.isEmpty || !pendingRemoves.isEmpty }
+  var isGone: Bool { isDying && kernel.tasks.allSatisfy { $0.process !== self || $0.isFinished } }
+
+  // MARK: Registration
+
+  package func register() throws(PortFailure) {
+    kernel.enter("process \(index).register")
+    try kernel.mayFail(.registerRange, ErrorNumber.noMemory)
+    if isGone { throw PortFailure(.registerRange, errorNumber: ErrorNumber.noMemory) }
+    isRegistered = true
+  }
+
+  package func unregister() throws(PortFailure) {
+    kernel.enterBlocking("process \(index).unregister")
+    try kernel.mayFail(.unregisterRange, ErrorNumber.noMemory)
+    if isGone { throw PortFailure(.unregisterRange, errorNumber: ErrorNumber.noMemory) }
+    isRegistered = false
+    for page in protected.indices { protected[page] = false }
+    wakeWaiters(PageIndex(0)..<PageIndex(kernel.map.pageCount), protectionOnly: false)
+    for call in pendingRemoves { call.isRead = true }
+    pendingRemoves.removeAll()
+  }
+
+  package func protect(_ pages: PageRange) throws(PortFailure) -> ProtectionResult {
+    kernel.enter("process \(index).protect(\(pages.text))")
+    kernel.checkOneRegion(pages, "protect")
+    let failing = kernel.injector.failure(among: [ErrorNumber.noMemory])
+    if let obstacle = try obstacleToProtection() { return obstacle }
+    if kernel.defects.contains(.nothingHoldsWriters) { return .done }
+    for page in pages.prefix(failing == nil ? pages.count : kernel.random.below(pages.count)) {
+      protected[page.rawValue] = true
+    }
+    if let failing { throw PortFailure(.protectRange, errorNumber: failing) }
+    return .done
+  }
+
+  package func unprotect(_ pages: PageRange) throws(PortFailure) -> ProtectionResult {
+    kernel.enter("process \(index).unprotect(\(pages.text))")
+    if let obstacle = try obstacleToProtection() { return obstacle }
+    for page in pages { protected[page.rawValue] = false }
+    wakeWaiters(pages, protectionOnly: true)
+    return .done
+  }
+
+  private func obstacleToProtection() throws(PortFailure) -> ProtectionResult? {
+    if isGone { return .processGone }
+    if changes > 0 { return .eventPending }
+    if !isRegistered { throw PortFailure(.protectRange, errorNumber: Self.noEntry) }
+    return nil
+  }
+
+  // MARK: Events
+
+  package func readEvents() throws(PortFailure) -> SimulatedBatch {
+    kernel.enter("process \(index).readEvents")
+    if batch.count > 0 { kernel.fail("events are read, and the last are not applied") }
+    try kernel.mayFail(.readEvents, ErrorNumber.inputOutput)
+    while batch.count < largestBatch, !pendingFaults.isEmpty {
+      let waiter = pendingFaults.removeFirst()
+      readFaults.append(waiter)
+      let address = kernel.map.address(of: waiter.page) + UInt64(kernel.random.below(kernel.map.geometry.pageBytes))
+      batch.events.append(waiter.waitsForProtection ? .writeProtected(address: address) : .missing(address: address))
+    }
+    while batch.count < largestBatch, !pendingRemoves.isEmpty {
+      let call = pendingRemoves.removeFirst()
+      call.isRead = true
+      if kernel.defects.contains(.removesAreSwallowed) { continue }
+      let start = kernel.map.address(of: call.range.lowerBound)
+      batch.events.append(
+        .removed(start: start, end: start + UInt64(kernel.map.geometry.bytes(inPages: call.range.count))))
+    }
+    kernel.log("read: \(batch.events.map { kernel.text($0) })")
+    return batch
+  }
+
+  // MARK: Bringing pages in
+
+  package func install(_ pages: PageRange, from source: PageSource<SimulatedBuffer>) -> InstallResult {
+    kernel.enter("process \(index).install(\(pages.text))")
+    kernel.checkOneRegion(pages, "install")
+    for (number, page) in pages.enumerated() {
+      if let stop = obstacle(at: number) { return InstallResult(installed: number, stop: stop) }
+      let isPresent = kernel.guest[page.rawValue] != nil
+      if isPresent, !kernel.defects.contains(.installOverwrites) {
+        return InstallResult(installed: number, stop: .alreadyPresent)
+      }
+      switch source {
+      case .staging: fill(page, kernel.readStaging(page))
+      case .buffer(let buffer, let index): fill(page, buffer[index + number])
+      }
+      kernel.perhapsYield()
+    }
+    return InstallResult(installed: pages.count)
+  }
+
+  package func installZero(_ page: PageIndex) -> InstallResult {
+    kernel.enter("process \(index).installZero(\(page))")
+    if let stop = obstacle(at: 0) { return InstallResult(installed: 0, stop: stop) }
+    if kernel.guest[page.rawValue] != nil { return InstallResult(installed: 0, stop: .alreadyPresent) }
+    fill(page, 0)
+    return InstallResult(installed: 1)
+  }
+
+  package func wake(_ pages: PageRange) {
+    kernel.enter("process \(index).wake(\(pages.text))")
+    wakeWaiters(pages, protectionOnly: false)
+  }
+
+  package func poison(_ page: PageIndex) -> InstallResult {
+    kernel.enter("process \(index).poison(\(page))")
+    if let stop = obstacle(at: 0) { return InstallResult(installed: 0, stop: stop) }
+    if mapped[page.rawValue] || poisoned[page.rawValue] { return InstallResult(installed: 0, stop: .alreadyPresent) }
+    poisoned[page.rawValue] = true
+    wakeWaiters(page..<(page + 1), protectionOnly: false)
+    return InstallResult(installed: 1)
+  }
+
+  /// What cuts an install short at its page of this number; some of it at random.
+  private func obstacle(at number: Int) -> InstallResult.Stop? {
+    if isGone { return .processGone }
+    if changes > 0 { return .eventPending }
+    if !isRegistered { return .failed(errorNumber: Self.noEntry) }
+    if kernel.injector.isOn, kernel.random.chance(perMille: 20) { return number > 0 ? .eventPending : .outOfMemory }
+    if let errorNumber = kernel.injector.failure(among: [ErrorNumber.noMemory, ErrorNumber.inputOutput]) {
+      return errorNumber == ErrorNumber.noMemory ? .outOfMemory : .failed(errorNumber: errorNumber)
+    }
+    return nil
+  }
+
+  private func fill(_ page: PageIndex, _ token: UInt64) {
+    kernel.log("\(page) = \(token)")
+    kernel.guest[page.rawValue] = token
+    kernel.zeroedInPlace.remove(page)
+    mapped[page.rawValue] = true
+    // The new entry overwrites what marked the hole.
+    protected[page.rawValue] = false
+    poisoned[page.rawValue] = false
+    wakeWaiters(page..<(page + 1), protectionOnly: false)
+  }
+
+  private func wakeWaiters(_ pages: PageRange, protectionOnly: Bool) {
+    for waiter in pendingFaults + readFaults
+    where pages.contains(waiter.page) && (waiter.waitsForProtection || !protectionOnly) { waiter.isWoken = true }
+    pendingFaults.removeAll { $0.isWoken }
+    readFaults.removeAll { $0.isWoken }
+  }
+
+  // MARK: The tasks' side
+
+  /// What an access meets at a page.
+  enum Access {
+    case done
+    case poisoned
+    case hole
+    case protected
+  }
+
+  func access(_ page: PageIndex, writing: Bool) -> Access {
+    if poisoned[page.rawValue] { return .poisoned }
+    guard kernel.guest[page.rawValue] != nil else { return .hole }
+    if writing, isRegistered, protected[page.rawValue] { return .protected }
+    mapped[page.rawValue] = true
+    return .done
+  }
+
+  func unmap(_ page: PageIndex) { mapped[page.rawValue] = false }
+
+  func wait(_ waiter: FaultWaiter, until isInterrupted: @escaping () -> Bool) {
+    pendingFaults.append(waiter)
+    kernel.scheduler.wait(
+      for: "\(waiter.page) of process \(index)\(waiter.waitsForProtection ? ", which is write-protected" : "")"
+    ) { waiter.isWoken || isInterrupted() }
+    pendingFaults.removeAll { $0 === waiter }
+    readFaults.removeAll { $0 === waiter }
+  }
+
+  /// Sends the event of a removal, and waits until it is read. Until this thread has run on, the kernel's answer is EAGAIN.
+  func announce(_ call: RemoveCall) {
+    changes += 1
+    pendingRemoves.append(call)
+    kernel.scheduler.wait(for: "its remove of \(call.range.text) to be read") { call.isRead || self.isDying }
+    pendingRemoves.removeAll { $0 === call }
+    changes -= 1
+  }
+}
+
+extension SimulatedKernel {
+  func text(_ event: MemoryEvent) -> String {
+    switch event {
+    case .missing(let address): "missing \(map.page(atAddress: address)?.rawValue ?? -1)"
+    case .writeProtected(let address): "protected \(map.page(atAddress: address)?.rawValue ?? -1)"
+    case .removed(let start, let end):
+      "removed \(map.page(atAddress: start)?.rawValue ?? -1)...\(map.page(atAddress: end - 1)?.rawValue ?? -1)"
+    case .other: "other"
+    }
+  }
+}

@@ -1,0 +1,63 @@
+package import Domain
+
+/// Reads slots in the background: somewhen between `start` and the completion, and they complete in any order.
+package final class SimulatedReadAhead: ReadAhead, @unchecked Sendable {  // belongs to whoever holds the baton
+  private struct Started {
+    let slots: SlotRange
+    let buffer: SimulatedBuffer
+    /// How the read ended, where it took place at once.
+    var outcome: PortFailure??
+  }
+
+  private let kernel: SimulatedKernel
+  private let file: SimulatedSwapFile
+  private var free: [SimulatedBuffer]
+  private var started: [Started] = []
+  package let spareBuffer: SimulatedBuffer
+  package let bufferCount: Int
+
+  init(kernel: SimulatedKernel, file: SimulatedSwapFile, buffers: Int, capacityPages: Int) {
+    self.kernel = kernel
+    self.file = file
+    bufferCount = buffers
+    free = (0..<buffers).map { _ in SimulatedBuffer(kernel: kernel, capacityPages: capacityPages) }
+    spareBuffer = SimulatedBuffer(kernel: kernel, capacityPages: 1)
+  }
+
+  package var isIdle: Bool { started.isEmpty && free.count == bufferCount }
+
+  package func takeBuffer() -> SimulatedBuffer? {
+    kernel.enter("readAhead.takeBuffer")
+    return free.popLast()
+  }
+
+  package func start(_ slots: SlotRange, into buffer: SimulatedBuffer) {
+    kernel.enter("readAhead.start(\(slots.text))")
+    if slots.count > buffer.capacityPages { kernel.fail("\(slots.text) does not fit into its buffer") }
+    file.begin(slots)
+    let isEarly = kernel.random.chance(perMille: 500)
+    started.append(Started(slots: slots, buffer: buffer, outcome: isEarly ? .some(read(slots, into: buffer)) : nil))
+  }
+
+  package func nextCompletion() -> ReadCompletion<SimulatedBuffer>? {
+    kernel.enterBlocking("readAhead.nextCompletion")
+    guard !started.isEmpty else { return nil }
+    let read = started.remove(at: kernel.random.below(started.count))
+    let failure = read.outcome ?? self.read(read.slots, into: read.buffer)
+    kernel.perhapsYield()
+    file.end(read.slots)
+    return ReadCompletion(slots: read.slots, buffer: read.buffer, failure: failure)
+  }
+
+  package func giveBack(_ buffer: SimulatedBuffer) {
+    kernel.enter("readAhead.giveBack")
+    if free.contains(where: { $0 === buffer }) { kernel.fail("a buffer is given back twice") }
+    buffer.spoil()
+    free.append(buffer)
+  }
+
+  private func read(_ slots: SlotRange, into buffer: SimulatedBuffer) -> PortFailure? {
+    do throws(PortFailure) { try file.fill(buffer, from: slots) } catch { return error }
+    return nil
+  }
+}

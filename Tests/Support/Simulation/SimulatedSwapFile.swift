@@ -1,0 +1,110 @@
+package import Domain
+
+/// The swap file and its disk: writes may end early or leave garbage, reads may fail, or bring something else.
+package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belongs to whoever holds the baton
+  private let kernel: SimulatedKernel
+  private let corruptsPerMille: Int
+  private var slots: [Int: UInt64] = [:]
+  /// What the disk has silently lost, for the day on which it is repaired.
+  private var corrupted: [Int: UInt64] = [:]
+  /// The page that each slot was last written for.
+  private var owners: [Int: PageIndex] = [:]
+  /// Written since the last success of `makeDurable`.
+  private var volatile: Set<Int> = []
+  private var reads: [SlotRange] = []
+  package private(set) var isEmpty = true
+
+  init(kernel: SimulatedKernel, corruptsPerMille: Int) {
+    self.kernel = kernel
+    self.corruptsPerMille = corruptsPerMille
+  }
+
+  package func write(_ pages: [PageIndex], to target: SlotRange) throws(PortFailure) {
+    kernel.enterBlocking("file.write(\(pages.map(\.rawValue)) to \(target.text))")
+    if pages.count != target.count { kernel.fail("\(pages.count) pages are written to \(target.count) slots") }
+    if target.upperBound.rawValue > kernel.map.pageCount { kernel.fail("\(target.text) is beyond the swap file's largest length") }
+    let failing = kernel.injector.failure(among: [ErrorNumber.noSpace, ErrorNumber.inputOutput])
+    let good = failing == nil ? pages.count : kernel.random.below(pages.count)
+    isEmpty = false
+    for (number, (page, slot)) in zip(pages, target).enumerated() {
+      if reads.contains(where: { $0.contains(slot) }) { kernel.fail("\(slot) is written while it is read") }
+      let token = kernel.readStaging(page)
+      owners[slot.rawValue] = page
+      corrupted[slot.rawValue] = nil
+      volatile.insert(slot.rawValue)
+      if number >= good || kernel.defects.contains(.writesAreGarbage) {
+        slots[slot.rawValue] = kernel.garbage()
+      } else if kernel.injector.isOn, kernel.random.chance(perMille: corruptsPerMille) {
+        kernel.log("\(slot) is silently corrupted")
+        slots[slot.rawValue] = kernel.garbage()
+        corrupted[slot.rawValue] = token
+        kernel.model.mayBecomeUnreadable(page)
+      } else {
+        slots[slot.rawValue] = token
+      }
+      kernel.perhapsYield()
+    }
+    if let failing { throw PortFailure(.writeSwapFile, errorNumber: failing) }
+  }
+
+  package func makeDurable() throws(PortFailure) {
+    kernel.enterBlocking("file.makeDurable")
+    if let number = kernel.injector.failure(among: [ErrorNumber.inputOutput, ErrorNumber.noSpace]) {
+      // What was not durable before may be lost, whatever a read says now (fsync(2) after an error).
+      for slot in volatile.sorted() where kernel.random.chance(perMille: 500) { slots[slot] = kernel.garbage() }
+      throw PortFailure(.flushSwapFile, errorNumber: number)
+    }
+    volatile.removeAll()
+  }
+
+  package func read(_ range: SlotRange, into buffer: SimulatedBuffer) throws(PortFailure) {
+    kernel.enterBlocking("file.read(\(range.text))")
+    begin(range)
+    defer { end(range) }
+    kernel.perhapsYield()
+    try fill(buffer, from: range)
+    kernel.perhapsYield()
+  }
+
+  package func truncate() throws(PortFailure) {
+    kernel.enterBlocking("file.truncate")
+    if !reads.isEmpty { kernel.fail("the swap file is emptied while it is read") }
+    try kernel.mayFail(.truncateSwapFile, ErrorNumber.inputOutput)
+    slots.removeAll()
+    corrupted.removeAll()
+    volatile.removeAll()
+    isEmpty = true
+  }
+
+  /// The disk gives back what it had lost.
+  package func repair() {
+    for (slot, token) in corrupted { slots[slot] = token }
+    corrupted.removeAll()
+  }
+
+  func begin(_ range: SlotRange) { reads.append(range) }
+
+  func end(_ range: SlotRange) {
+    guard let index = reads.firstIndex(of: range) else { return }
+    reads.remove(at: index)
+  }
+
+  func fill(_ buffer: SimulatedBuffer, from range: SlotRange) throws(PortFailure) {
+    if let number = kernel.injector.failure(among: [ErrorNumber.inputOutput]) {
+      for slot in range { if let page = owners[slot.rawValue] { kernel.model.mayBecomeUnreadable(page) } }
+      throw PortFailure(.readSwapFile, errorNumber: number)
+    }
+    let changed = kernel.injector.failure(among: [1]) == nil ? nil : kernel.random.below(range.count)
+    for (number, slot) in range.enumerated() {
+      buffer[number] = slots[slot.rawValue] ?? kernel.garbage()
+      guard number == changed else { continue }
+      kernel.log("\(slot) is read wrong")
+      buffer[number] = kernel.garbage()
+      if let page = owners[slot.rawValue] { kernel.model.mayBecomeUnreadable(page) }
+    }
+  }
+}
+
+extension SlotRange {
+  var text: String { "slots \(lowerBound.rawValue)..<\(upperBound.rawValue)" }
+}
