@@ -57,8 +57,8 @@ extension LedgerDriver {
   private mutating func movePiece(_ piece: Range<Int>, _ choices: inout Choices) throws {
     guard !piece.isEmpty else { return }
     for page in piece { pages[page].staging = pages[page].content }
-    // Not where a page is recorded in the file: its own content would be in the guest alone, which is no state of the model.
-    if choices.chance(oneIn: 8), !piece.contains(where: { pages[$0].isInFile }) {
+    // Not where a page is in the file or on its way there: no model of one content per page has the guest's own beside it.
+    if choices.chance(oneIn: 8), piece.allSatisfy({ !pages[$0].isInFile && pages[$0].writing == nil }) {
       choices.note("pages \(piece) are copied, and the copies abandoned")
       ledger.copyAbandoned(Self.range(piece))
       for page in piece where pages[page].state != .staged { pages[page].isReleasable = true }
@@ -92,8 +92,10 @@ extension LedgerDriver {
     switch pages[page].state {
     case .guest:
       try requireEqual(ledger.pinForRead(index), nil, "pinned slot of a page in the guest")
-      ledger.faultServedInGuest(index, source: isRedundant ? .redundant : .zero)
       faults.count(isRedundant ? .redundant : .zero)
+      // Only zeros that were installed show that the removal was carried out.
+      if isRedundant { return ledger.faultWasRedundant() }
+      ledger.zeroInstalled(index)
       pages[page].isDiscarding = false
     case .staged:
       try requireEqual(ledger.pinForRead(index), nil, "pinned slot of a staged page")

@@ -142,7 +142,8 @@ import Testing
     #expect(driver.ledger.discardGeneration > before)
     #expect(driver.ledger.nextMovable(in: all) == LedgerDriver.range(64..<100))
     #expect(driver.ledger.nextMovable(in: LedgerDriver.range(0..<64)) == nil)
-    driver.ledger.faultServedInGuest(PageIndex(10), source: .zero)
+    driver.ledger.faultWasRedundant()
+    driver.ledger.zeroInstalled(PageIndex(10))
     driver.ledger.settleDiscards(LedgerDriver.range(20..<30))
     #expect(driver.ledger.nextMovable(in: all) == LedgerDriver.range(10..<11))
     #expect(driver.ledger.nextMovable(in: LedgerDriver.range(11..<25)) == LedgerDriver.range(20..<25))
@@ -153,7 +154,7 @@ import Testing
   @Test("closed books forget everything, and take removes and looks without harm")
   func closing() throws {
     let driver = try Self.driverWithFile(pages: 4)
-    driver.ledger.faultServedInGuest(PageIndex(5), source: .zero)
+    driver.ledger.zeroInstalled(PageIndex(5))
     #expect(driver.ledger.isOpen)
     driver.ledger.close()
     #expect(!driver.ledger.isOpen)
@@ -173,8 +174,8 @@ import Testing
   @Test("fault counters count by source, and are forgotten on demand")
   func counters() {
     let driver = LedgerDriver(pageCount: 8)
-    driver.ledger.faultServedInGuest(PageIndex(0), source: .zero)
-    driver.ledger.faultServedInGuest(PageIndex(0), source: .redundant)
+    driver.ledger.zeroInstalled(PageIndex(0))
+    driver.ledger.faultWasRedundant()
     driver.ledger.pagesReturned(Self.page(1), faultFrom: .staging)
     driver.ledger.pagesReturned(Self.page(1), faultFrom: .staging)
     for _ in 0..<3 { driver.ledger.pagesReturned(Self.page(2), faultFrom: .file) }

@@ -1,9 +1,39 @@
-import Testing
 import TestSupport
+import Testing
 
-@Suite(.serialized)
-struct SimulationTests {
-  @Test func nothingIsLost() throws {
+/// Random histories of tenants under the daemon's services, over the simulated kernel: whatever is interleaved, every page
+/// reads as it should. `SWAP_MONITOR_SEED` and `SWAP_MONITOR_HISTORIES` (default 200) say which histories, and how many.
+@Suite struct SimulationTests {
+  /// Nothing is made to fail, but processes may die.
+  @Test func noPageIsLost() throws {
     try Campaign(name: "plain", flavour: .init()).run(share: 50)
+  }
+
+  /// Any port call may fail at any time.
+  @Test func noPageIsLostWhereCallsFail() throws {
+    try Campaign(name: "calls fail now and then", flavour: .init(faults: .random(perMille: 10))).run(share: 20)
+    try Campaign(name: "calls fail often", flavour: .init(faults: .random(perMille: 60))).run(share: 10)
+  }
+
+  /// The disk silently loses what was written: readers get SIGBUS or what is right, nothing else.
+  @Test func corruptedSlotsNeverBecomeContent() throws {
+    try Campaign(name: "corrupted slots", flavour: .init(corruptsPerMille: 150)).run(share: 20)
+  }
+
+  /// As SQLite tests it: one call fails in each run, at first the first, then the second, up to the last.
+  @Test func everyCallMayFail() throws {
+    try Campaign(name: "every call fails once", flavour: .init()).runEachCallFailing(share: 100)
+  }
+
+  /// A failing history can be replayed only if the seed says everything.
+  @Test func sameSeedSameHistory() {
+    for seed in UInt64(1)...10 {
+      let plan = HistoryPlan(seed: seed, flavour: .init(faults: .random(perMille: 10)))
+      let first = History.run(plan, keepsLog: true)
+      let second = History.run(plan, keepsLog: true)
+      #expect(first.log == second.log)
+      #expect(first.steps == second.steps)
+      #expect(first.log.count > 0)
+    }
   }
 }

@@ -109,4 +109,6 @@ package struct SystemClock: Clock {
     clock_gettime(CLOCK_MONOTONIC, &time)
     return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
   }
+
+  package func sleep(microseconds: UInt32) { usleep(microseconds) }
 }

@@ -35,6 +35,7 @@ enum Help {
       --keep-free SIZE      end writing out before the disk has less free than this (default: 2G or 5 % of the disk, the
                             smaller)
       --log-level LEVEL     error, warning, info (default) or debug
+      --end-with-parent     end, as by SIGTERM, when the process that started it ends
     """
 
   static let demo = """

@@ -5,9 +5,11 @@ internal import Domain
 enum Serve {
   static func run(_ words: [String]) throws {
     let arguments = try Arguments(
-      words, valued: ["socket", "socket-mode", "socket-group", "swap-dir", "keep-free", "log-level"], flags: ["help"])
+      words, valued: ["socket", "socket-mode", "socket-group", "swap-dir", "keep-free", "log-level"],
+      flags: ["end-with-parent", "help"])
     if arguments.has("help") { return Console.write(Help.serve + "\n") }
     try arguments.expectWords(0...0, "")
+    if arguments.has("end-with-parent") { ChildProcess.endWithParent() }
     let log = Log(level: try logLevel(arguments))
     let signals = try EndSignals()
     let configuration = try configuration(arguments, log)

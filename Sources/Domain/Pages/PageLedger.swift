@@ -90,13 +90,17 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     }
   }
 
-  /// A missing-page fault was served with zeros, or found the page there: whatever was removed from it is removed.
-  package func faultServedInGuest(_ page: PageIndex, source: FaultSource) {
+  /// A missing-page fault was served with zeros. The page was a hole, so what was removed from it is removed.
+  package func zeroInstalled(_ page: PageIndex) {
     locked {
       books.discarding.remove(page.rawValue)
-      books.counters.count(source)
+      books.counters.count(.zero)
     }
   }
+
+  /// A missing-page fault found the page there. That settles nothing: the page may be on its way out (the fault can be
+  /// older than a removal that has been read and not been carried out).
+  package func faultWasRedundant() { locked { books.counters.count(.redundant) } }
 
   /// Pins the page's slot for reading. nil when the page is not in the file any more.
   package func pinForRead(_ page: PageIndex) -> SwapSlot? {

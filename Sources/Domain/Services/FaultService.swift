@@ -60,10 +60,10 @@ package struct FaultService<Ports: TenantPorts>: Sendable {
   private func serveZero(_ page: PageIndex, from process: Ports.Process) -> FaultOutcome {
     switch process.installZero(page).stop {
     case nil:
-      ledger.faultServedInGuest(page, source: .zero)
+      ledger.zeroInstalled(page)
       return .served
     case .alreadyPresent:
-      ledger.faultServedInGuest(page, source: .redundant)
+      ledger.faultWasRedundant()
       process.wake(page..<(page + 1))
       return .served
     case .some(let stop): return outcome(of: stop)

@@ -40,6 +40,25 @@ package struct Campaign: Sendable {
       + "\(total.writtenPages) written, \(total.trimmedPages) trimmed\n")
   }
 
+  /// Takes one history after another, and makes in each replay another one of its port calls fail.
+  ///
+  /// - Parameter share: percent of the histories; every replay counts.
+  package func runEachCallFailing(share: Int) throws(HistoryFailure) {
+    var seed = Self.environmentSeed ?? UInt64.random(in: 0...(1 << 40))
+    var left = max(1, Self.histories * share / 100)
+    while left > 0 {
+      var plan = HistoryPlan(seed: seed, flavour: flavour)
+      let calls = History.run(plan).injectableCalls
+      // Of a long history not every call can be tried: some, evenly spread.
+      for number in stride(from: 1, through: calls, by: max(1, calls / 100)) where left > 0 {
+        plan.faults = .call(number: number)
+        if History.run(plan).failure != nil { throw Self.explain(plan, name: name) }
+        left -= 1
+      }
+      seed &+= 1
+    }
+  }
+
   /// Looks for a loss that a planted bug makes. Its seeds are fixed, so that it finds the same one every time.
   ///
   /// - Returns: what was lost, and in which history; nil where the histories do not suffice.

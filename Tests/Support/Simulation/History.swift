@@ -61,7 +61,11 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
     kernel.isRunning = true
     kernel.scheduler.run()
     kernel.isRunning = false
-    if let stuck = kernel.scheduler.stuck { kernel.fail(stuck) }
+    if let stuck = kernel.scheduler.stuck {
+      kernel.fail(stuck)
+    } else if !ports.gate.isFree {
+      kernel.fail("the gate is held at the end")
+    }
     outcome.failure = kernel.failure
     outcome.log = kernel.lines
     outcome.steps = kernel.scheduler.steps

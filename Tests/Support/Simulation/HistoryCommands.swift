@@ -148,7 +148,6 @@ extension History {
     }
     if kernel.stagingExists { kernel.fail("staging memory is left") }
     if !ports.file.isEmpty { kernel.fail("the swap file is not empty") }
-    if !ports.gate.isFree { kernel.fail("the gate is held at the end") }
     if kernel.processes.contains(where: { $0.isAlive && $0.isRegistered }) { kernel.fail("a process stays registered") }
     for index in kernel.guest.indices {
       let value = kernel.guest[index] ?? 0
@@ -184,7 +183,6 @@ extension History {
   private func forgetTenant() {
     ports.gate.exclusive { memory.ledger.close() }
     ports.destroyStaging()
-    if !ports.gate.isFree { kernel.fail("the gate is held at the end") }
   }
 }
 

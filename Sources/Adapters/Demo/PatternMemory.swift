@@ -1,0 +1,126 @@
+internal import Glibc
+package import Domain
+
+/// Guest memory of the demo's tenant: a memfd, mapped shared, whose pages hold what their number, a seed and a version say.
+/// So every byte can be checked later without a second copy.
+package final class PatternMemory: @unchecked Sendable {  // `versions` belongs to the thread that writes; see `increment`
+  package enum Kind: UInt64, CaseIterable, Sendable {
+    case random, text, zero
+  }
+
+  package let file: Descriptor
+  package let pageCount: Int
+  package let address: UInt64
+  private let mapping: MemoryMapping
+  private let geometry: PageGeometry
+  private let seed: UInt64
+  /// How often each page was written after it was filled.
+  private var versions: [UInt32]
+
+  package init(pageCount: Int, geometry: PageGeometry, seed: UInt64) throws(SystemError) {
+    let flags = UInt32(MFD_CLOEXEC) | UInt32(MFD_ALLOW_SEALING)
+    let file = Descriptor(owning: try checked("memfd_create") { memfd_create("swap-monitor-demo", flags) })
+    let bytes = geometry.bytes(inPages: pageCount)
+    try checked("sizing the guest memory") { ftruncate(file.raw, bytes) }
+    try checked("sealing the guest memory") { fcntl(file.raw, F_ADD_SEALS, F_SEAL_SHRINK) }
+    mapping = try MemoryMapping(of: file, bytes: bytes, writable: true, operation: "mapping the guest memory")
+    self.file = file
+    self.pageCount = pageCount
+    self.geometry = geometry
+    self.seed = seed
+    address = UInt64(UInt(bitPattern: mapping.address))
+    versions = [UInt32](repeating: 0, count: pageCount)
+  }
+
+  /// Half of the pages are random, a quarter text-like, a quarter zero.
+  package func kind(of page: Int) -> Kind {
+    switch SplitMix.mix(seed ^ UInt64(page)) & 3 {
+    case 0: .zero
+    case 1: .text
+    default: .random
+    }
+  }
+
+  package func fill(_ pages: Range<Int>) {
+    for page in pages where kind(of: page) != .zero { expect(page, into: words(page)) }
+    // Zero pages are written too: they hold memory until trim finds them.
+    for page in pages where kind(of: page) == .zero { words(page)[0] = 0 }
+  }
+
+  /// Reads one word of a page, as a guest would.
+  ///
+  /// - Returns: how long it took, in nanoseconds.
+  package func touch(_ page: Int) -> UInt64 {
+    let clock = SystemClock()
+    let start = clock.nowNanoseconds
+    let word = words(page)[Self.touchedWord]
+    let end = clock.nowNanoseconds
+    sink ^= word
+    return end - start
+  }
+
+  /// Changes one word of a page, in a way that `mismatches` knows of. One thread only.
+  package func increment(_ page: Int) {
+    versions[page] &+= 1
+    words(page)[Self.versionWord] &+= 1
+  }
+
+  /// Compares pages with what was written, byte by byte.
+  ///
+  /// - Returns: how many pages differ.
+  package func mismatches(in pages: Range<Int>) -> Int {
+    let expected = UnsafeMutablePointer<UInt64>.allocate(capacity: geometry.pageBytes / 8)
+    defer { expected.deallocate() }
+    var wrong = 0
+    for page in pages {
+      expect(page, into: expected)
+      expected[Self.versionWord] &+= UInt64(versions[page])
+      if memcmp(expected, words(page), geometry.pageBytes) != 0 { wrong += 1 }
+    }
+    return wrong
+  }
+
+  private static let touchedWord = 8
+  private static let versionWord = 3
+  private var sink: UInt64 = 0
+
+  private static let vocabulary: [UInt64] = [
+    "the page ", "memory, ", "machine ", "returns.", " of idle", "virtual ", " a fault", "\n- swap: ",
+  ].map { word in word.utf8.prefix(8).reduce(0) { $0 << 8 | UInt64($1) } }
+
+  private func expect(_ page: Int, into words: UnsafeMutablePointer<UInt64>) {
+    let count = geometry.pageBytes / 8
+    var state = SplitMix.mix(seed &+ 1 ^ UInt64(page))
+    switch kind(of: page) {
+    case .zero: memset(words, 0, geometry.pageBytes)
+    case .random:
+      for index in 0..<count {
+        state &+= SplitMix.increment
+        words[index] = SplitMix.mix(state)
+      }
+    case .text:
+      for index in 0..<count {
+        state &+= SplitMix.increment
+        words[index] = Self.vocabulary[Int(SplitMix.mix(state) & 7)]
+      }
+      words[0] = UInt64(page)
+    }
+  }
+
+  private func words(_ page: Int) -> UnsafeMutablePointer<UInt64> {
+    // Safety: a page of the mapping, page aligned.
+    (mapping.address + geometry.bytes(inPages: page)).assumingMemoryBound(to: UInt64.self)
+  }
+}
+
+/// Sebastiano Vigna's splitmix64: a small, fast sequence of well mixed words.
+package enum SplitMix {
+  package static let increment: UInt64 = 0x9E37_79B9_7F4A_7C15
+
+  package static func mix(_ state: UInt64) -> UInt64 {
+    var word = state &+ increment
+    word = (word ^ word >> 30) &* 0xBF58_476D_1CE4_E5B9
+    word = (word ^ word >> 27) &* 0x94D0_49BB_1331_11EB
+    return word ^ word >> 31
+  }
+}
