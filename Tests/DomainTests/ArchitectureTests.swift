@@ -8,7 +8,8 @@ import Testing
   @Test("Domain imports nothing at all")
   func domainImportsNothing() throws {
     let files = Self.swiftFiles(under: Self.domain)
-    try #require(files.contains { $0.hasSuffix("/PageBitmap.swift") }, "the sources were not found under \(Self.domain)")
+    try #require(
+      files.contains { $0.hasSuffix("/PageBitmap.swift") }, "the sources were not found under \(Self.domain)")
     for file in files {
       let text = try #require(Self.contents(of: file), "\(file) can't be read")
       for (number, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {

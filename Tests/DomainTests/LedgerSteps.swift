@@ -13,7 +13,10 @@ extension LedgerDriver {
     case 6: settle(&choices)
     case 7: try trim(&choices)
     case 8: try beginWrite(&choices)
-    case 9: if !writes.isEmpty { try endWrite(choices.int(below: writes.count), isDurable: !choices.chance(oneIn: 4), &choices) }
+    case 9:
+      if !writes.isEmpty {
+        try endWrite(choices.int(below: writes.count), isDurable: !choices.chance(oneIn: 4), &choices)
+      }
     case 10: if choices.chance(oneIn: 2) || reads.isEmpty { try readAhead(&choices) } else { try endRead(&choices) }
     default: try release(limit: choices.int(in: 1...pages.count), &choices)
     }

@@ -57,7 +57,8 @@ import Testing
     if situation.job == .enable { return .waitThenAskAgain }
     switch (command, state) {
     // enable | any state | ends trimming, swapping out or swapping in
-    case (.enable, .trimInProgress), (.enable, .swapOutInProgress), (.enable, .swapInInProgress): return .abortThenAskAgain
+    case (.enable, .trimInProgress), (.enable, .swapOutInProgress), (.enable, .swapInInProgress):
+      return .abortThenAskAgain
     case (.enable, .ready), (.enable, .pending), (.enable, .active), (.enable, .failed): return .start(.enable)
     // trim | Pending
     case (.trim, .pending): return .start(.trim)
@@ -90,7 +91,9 @@ import Testing
     }
   }
 
-  @Test("every job leads to the state that the table names, however it ends", arguments: situations.filter { $0.job != nil })
+  @Test(
+    "every job leads to the state that the table names, however it ends", arguments: situations.filter { $0.job != nil }
+  )
   func endOfJob(situation: Situation) throws {
     let job = try #require(situation.job)
     let finished: TenantState =

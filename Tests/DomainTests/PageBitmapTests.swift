@@ -11,7 +11,9 @@ import Testing
     let capacity: Int
     var members: Set<Int> = []
 
-    func nextMember(from start: Int) -> Int? { start < capacity ? (start..<capacity).first(where: members.contains) : nil }
+    func nextMember(from start: Int) -> Int? {
+      start < capacity ? (start..<capacity).first(where: members.contains) : nil
+    }
     func nextGap(from start: Int) -> Int? {
       start < capacity ? (start..<capacity).first { !members.contains($0) } : nil
     }
@@ -28,7 +30,8 @@ import Testing
   @Test(
     "searches are right for every capacity from 0 to 130 and every start",
     arguments: [
-      "empty", "full", "even", "odd", "every third", "only word edges", "all but word edges", "the last", "all but the last",
+      "empty", "full", "even", "odd", "every third", "only word edges", "all but word edges", "the last",
+      "all but the last",
     ])
   func exhaustiveSearches(pattern: String) {
     for capacity in 0...130 {
@@ -57,7 +60,8 @@ import Testing
     }
   }
 
-  @Test("every range can be inserted and removed, and is then the only run", arguments: [1, 63, 64, 65, 127, 128, 129, 130])
+  @Test(
+    "every range can be inserted and removed, and is then the only run", arguments: [1, 63, 64, 65, 127, 128, 129, 130])
   func exhaustiveRanges(capacity: Int) {
     var bitmap = PageBitmap(capacity: capacity)
     var full = PageBitmap(capacity: capacity)

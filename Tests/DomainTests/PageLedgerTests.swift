@@ -100,7 +100,8 @@ import Testing
     let driver = try Self.driverWithFile(pages: 1)
     #expect(driver.ledger.pageUnreadable(PageIndex(0), slot: SwapSlot(0)))
     #expect(driver.ledger.counts.unreadable == 1 && !driver.ledger.counts.allReturned)
-    let run = try #require(driver.ledger.pinNextFileRun(from: SwapSlot(0), limit: 4), "unreadable pages are tried again")
+    let run = try #require(
+      driver.ledger.pinNextFileRun(from: SwapSlot(0), limit: 4), "unreadable pages are tried again")
     driver.ledger.pagesReturned(Self.page(0))
     driver.ledger.unpin(run)
     #expect(driver.ledger.record(of: PageIndex(0)) == .guest)
@@ -113,7 +114,8 @@ import Testing
     _ = try #require(driver.ledger.pinForRead(PageIndex(0)))
     driver.ledger.pagesReturned(Self.page(0), faultFrom: .file)
     _ = driver.ledger.pageUnreadable(PageIndex(0), slot: slot)
-    withKnownIssue("rule 16: pageUnreadable leaves a stale slot valid, so trim may leave the page to a bad slot alone") {
+    withKnownIssue("rule 16: pageUnreadable leaves a stale slot valid, so trim may leave the page to a bad slot alone")
+    {
       #expect(!driver.ledger.record(of: PageIndex(0)).slotIsValid)
     }
   }

@@ -63,7 +63,8 @@ import Testing
         #expect(PageRecord(from).moved(to: to) == PageRecord(to))
         #expect(PageRecord(from, slot: slot).moved(to: to) == PageRecord(to))
         #expect(
-          PageRecord(from, slot: slot, slotIsValid: true).moved(to: to) == PageRecord(to, slot: slot, slotIsValid: true))
+          PageRecord(from, slot: slot, slotIsValid: true).moved(to: to) == PageRecord(to, slot: slot, slotIsValid: true)
+        )
       }
     }
   }

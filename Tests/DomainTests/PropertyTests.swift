@@ -1,5 +1,5 @@
-import Testing
 import TestSupport
+import Testing
 
 /// The harness must be able to fail: planted failures are found, shrunk to the smallest case, and can be repeated.
 @Suite struct PropertyTests {

@@ -27,7 +27,8 @@ import Testing
       .invalid("regions[1].address: 131073 is not a multiple of the page size, 4096")),
     bad("a size inside a page", size: 4095, .invalid("regions[1].size: 4095 is not a multiple of the page size, 4096")),
     bad(
-      "an offset inside a page", offset: 2048, .invalid("regions[1].offset: 2048 is not a multiple of the page size, 4096")),
+      "an offset inside a page", offset: 2048,
+      .invalid("regions[1].offset: 2048 is not a multiple of the page size, 4096")),
     bad("no size", size: 0, .invalid("regions[1].size: 0; a region has at least one page")),
     bad(
       "an address whose end overflows", address: .max - 4095,

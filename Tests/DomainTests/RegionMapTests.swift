@@ -146,7 +146,8 @@ import Testing
   @Test("a tenant has at most 2^31 - 2 pages, in one region or in several")
   func pageCount() throws {
     let most = UInt64((1 << 31) - 2) * Self.page
-    let message = RegionError.invalid("regions: together they have more than the 2147483646 pages that a tenant may have")
+    let message = RegionError.invalid(
+      "regions: together they have more than the 2147483646 pages that a tenant may have")
     #expect(try Self.refusal([Self.request(0, most)]) == nil)
     #expect(try Self.refusal([Self.request(0, most + Self.page)]) == message)
     let half = most / 2
@@ -160,6 +161,8 @@ import Testing
   func ends() throws {
     let last = UInt64(1) << 63 - Self.page
     #expect(try Self.refusal([Self.request(last, Self.page)]) == nil)
-    #expect(try Self.refusal([Self.request(0, Self.page, offset: 9 * Self.page)], [Self.file(1, size: 10 * Self.page)]) == nil)
+    #expect(
+      try Self.refusal([Self.request(0, Self.page, offset: 9 * Self.page)], [Self.file(1, size: 10 * Self.page)]) == nil
+    )
   }
 }

@@ -9,6 +9,10 @@ import Testing
     try Campaign(name: "plain", flavour: .init()).run(share: 50)
   }
 
+  @Test func noPageIsLostInACrowd() throws {
+    try Campaign(name: "crowd", flavour: .init(mayKill: false, isCrowded: true)).run(share: 50)
+  }
+
   /// Any port call may fail at any time.
   @Test func noPageIsLostWhereCallsFail() throws {
     try Campaign(name: "calls fail now and then", flavour: .init(faults: .random(perMille: 10))).run(share: 20)
@@ -18,6 +22,8 @@ import Testing
   /// The disk silently loses what was written: readers get SIGBUS or what is right, nothing else.
   @Test func corruptedSlotsNeverBecomeContent() throws {
     try Campaign(name: "corrupted slots", flavour: .init(corruptsPerMille: 150)).run(share: 20)
+    let flavour = HistoryPlan.Flavour(faults: .random(perMille: 20), corruptsPerMille: 100)
+    try Campaign(name: "corrupted slots, and calls fail", flavour: flavour).run(share: 20)
   }
 
   /// As SQLite tests it: one call fails in each run, at first the first, then the second, up to the last.

@@ -1,5 +1,5 @@
-internal import Glibc
 internal import Domain
+internal import Glibc
 
 /// A pthread mutex with a fixed address.
 package final class PlainMutex: LedgerLock, @unchecked Sendable {  // a mutex is made to be shared

@@ -58,7 +58,8 @@ package final class EventLoop: Sendable {
     }
   }
 
-  private func control(_ operation: Int32, _ watched: Descriptor, _ token: UInt64, _ events: UInt32) throws(SystemError) {
+  private func control(_ operation: Int32, _ watched: Descriptor, _ token: UInt64, _ events: UInt32) throws(SystemError)
+  {
     var event = [UInt8](repeating: 0, count: Event.bytes)
     let raw = descriptor.raw
     try checked("epoll_ctl") {

@@ -120,7 +120,9 @@ package final class SequencedSocket: Sendable {
     }
     // Before Linux 6.5 the number has to do; it is 0 across PID namespaces.
     guard credentials.pid > 0 else { return Peer(user: credentials.uid, process: nil) }
-    do throws(SystemError) { return Peer(user: credentials.uid, process: try ProcessHandle(pid: credentials.pid)) } catch {
+    do throws(SystemError) {
+      return Peer(user: credentials.uid, process: try ProcessHandle(pid: credentials.pid))
+    } catch {
       return Peer(user: credentials.uid, process: nil)
     }
   }

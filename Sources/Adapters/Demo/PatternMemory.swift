@@ -1,5 +1,5 @@
-internal import Glibc
 package import Domain
+internal import Glibc
 
 /// Guest memory of the demo's tenant: a memfd, mapped shared, whose pages hold what their number, a seed and a version say.
 /// So every byte can be checked later without a second copy.

@@ -5,7 +5,8 @@
 @_extern(c, "epoll_ctl")
 func c_epoll_ctl(_ epoll: Int32, _ operation: Int32, _ descriptor: Int32, _ event: UnsafeMutableRawPointer?) -> Int32
 @_extern(c, "epoll_wait")
-func c_epoll_wait(_ epoll: Int32, _ events: UnsafeMutableRawPointer, _ count: Int32, _ timeoutMilliseconds: Int32) -> Int32
+func c_epoll_wait(_ epoll: Int32, _ events: UnsafeMutableRawPointer, _ count: Int32, _ timeoutMilliseconds: Int32)
+  -> Int32
 @_extern(c, "eventfd") func c_eventfd(_ initial: UInt32, _ flags: Int32) -> Int32
 @_extern(c, "signalfd") func c_signalfd(_ descriptor: Int32, _ mask: UnsafeRawPointer, _ flags: Int32) -> Int32
 @_extern(c, "prctl") func c_prctl(_ option: Int32, _ argument: UInt) -> Int32

@@ -1,5 +1,5 @@
-internal import Glibc
 package import Domain
+internal import Glibc
 
 /// The memfds behind a tenant's regions.
 ///

@@ -1,5 +1,5 @@
-internal import Glibc
 package import Domain
+internal import Glibc
 
 /// Page-aligned memory of our own that is not swapped out itself, into which slots are read and checked.
 package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thread at a time has it

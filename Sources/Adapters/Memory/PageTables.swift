@@ -1,6 +1,6 @@
+package import Domain
 internal import Glibc
 internal import Synchronization
-package import Domain
 
 /// A tenant's page tables in a memfd that a later worker can take over: a header, then a record per page, then a checksum
 /// per page. Untouched parts cost nothing, and `reset` gives everything behind the header back.

@@ -1,5 +1,5 @@
-internal import Glibc
 package import Domain
+internal import Glibc
 
 /// Reads a tenant's slots ahead of swap-in, on a thread of its own that exists while reads are wanted.
 package final class ReadAheadThread: ReadAhead, @unchecked Sendable {  // used by the tenant's one job; the queues are shared
@@ -27,7 +27,9 @@ package final class ReadAheadThread: ReadAhead, @unchecked Sendable {  // used b
   /// One being installed, two being read or waiting.
   private static let buffersPerTenant = 3
 
-  package init(file: SwapFileStore, budget: LockedMemory, geometry: PageGeometry, hasher: PageHasher) throws(SystemError) {
+  package init(file: SwapFileStore, budget: LockedMemory, geometry: PageGeometry, hasher: PageHasher)
+    throws(SystemError)
+  {
     self.file = file
     self.budget = budget
     self.geometry = geometry

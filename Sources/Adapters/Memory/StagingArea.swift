@@ -1,5 +1,5 @@
-internal import Glibc
 package import Domain
+internal import Glibc
 
 /// Staging memory: a memfd as long as the tenant, mapped for reading. Page p's copy lies at page p; only what is staged
 /// takes memory. It is written by pwrite (which, unlike a store, does not zero a page first) and made at `enable`.
@@ -64,7 +64,9 @@ func pageChecksum(_ page: UnsafeRawPointer, _ geometry: PageGeometry, _ hasher: 
   return hasher.checksum(of: words.span)
 }
 
-func punchHole(_ file: Descriptor, pages: PageRange, geometry: PageGeometry, operation: PortOperation) throws(PortFailure) {
+func punchHole(_ file: Descriptor, pages: PageRange, geometry: PageGeometry, operation: PortOperation)
+  throws(PortFailure)
+{
   try punchHole(
     file, offset: geometry.bytes(inPages: pages.lowerBound.rawValue), bytes: geometry.bytes(inPages: pages.count),
     operation: operation)

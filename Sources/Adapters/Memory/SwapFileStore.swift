@@ -1,5 +1,5 @@
-internal import Glibc
 package import Domain
+internal import Glibc
 
 /// A tenant's swap file: unnamed, so that no name clashes, nobody else can open it, and the kernel deletes it with its last
 /// holder. Written and read past the page cache (O_DIRECT) where the filesystem can; else synced and dropped from it.
@@ -11,7 +11,9 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {  // pread and
   private var isDirect: Bool
   private var vectors: [iovec] = []
 
-  package init(directory: String, geometry: PageGeometry, staging: StagingArea, floor: FreeDiskFloor) throws(SystemError) {
+  package init(directory: String, geometry: PageGeometry, staging: StagingArea, floor: FreeDiskFloor)
+    throws(SystemError)
+  {
     (file, isDirect) = try Self.create(in: directory)
     self.geometry = geometry
     self.staging = staging
@@ -99,7 +101,9 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {  // pread and
   /// Where the filesystem has no O_TMPFILE: a random name that exists for an instant.
   private static func createNamed(in directory: String) throws(SystemError) -> Descriptor {
     let path = "\(directory)/.swap-monitor-\(String(UInt64.random(in: 0...UInt64.max), radix: 36))"
-    let raw = try checked("making a swap file in \(directory)") { open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0o600) }
+    let raw = try checked("making a swap file in \(directory)") {
+      open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0o600)
+    }
     let file = Descriptor(owning: raw)
     try checked("unlinking \(path)") { unlink(path) }
     fchmod(file.raw, 0)

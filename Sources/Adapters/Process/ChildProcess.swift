@@ -20,9 +20,10 @@ package final class ChildProcess: @unchecked Sendable {  // used by one thread a
     var words = (["swap-monitor"] + arguments).map { strdup($0) } + [nil]
     defer { for word in words { free(word) } }
     var pid = pid_t()
-    var environment = (readBytes("/proc/self/environ") ?? []).split(separator: 0).map {
-      strdup(String(decoding: $0, as: UTF8.self))
-    } + [nil]  // `environ` itself is a global variable, which Swift 6 refuses
+    var environment =
+      (readBytes("/proc/self/environ") ?? []).split(separator: 0).map {
+        strdup(String(decoding: $0, as: UTF8.self))
+      } + [nil]  // `environ` itself is a global variable, which Swift 6 refuses
     defer { for variable in environment { free(variable) } }
     let failure = posix_spawn(&pid, "/proc/self/exe", &actions, nil, &words, &environment)
     if failure != 0 { throw SystemError("starting swap-monitor \(arguments.first ?? "")", errorNumber: failure) }

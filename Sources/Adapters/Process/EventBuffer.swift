@@ -1,5 +1,5 @@
-internal import Glibc
 package import Domain
+internal import Glibc
 
 /// The events of one read of a userfaultfd, in a memfd: should the worker die in the middle, the next one finds the removes
 /// that this one had read.

@@ -1,5 +1,5 @@
-internal import Glibc
 package import Domain
+internal import Glibc
 
 /// Judging the memfds that clients send.
 package enum GuestFileInspection {

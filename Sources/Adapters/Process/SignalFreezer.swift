@@ -1,5 +1,5 @@
-internal import Glibc
 package import Domain
+internal import Glibc
 
 /// Stops and continues a tenant's processes with SIGSTOP and SIGCONT.
 package final class SignalFreezer: Freezer, @unchecked Sendable {  // used by the tenant's one job

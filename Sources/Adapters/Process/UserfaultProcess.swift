@@ -1,5 +1,5 @@
-internal import Glibc
 package import Domain
+internal import Glibc
 
 /// One process of a tenant, by its userfaultfd and its pidfd.
 package final class UserfaultProcess: MonitoredProcess {
@@ -9,7 +9,8 @@ package final class UserfaultProcess: MonitoredProcess {
   private let staging: StagingArea
   private let events: EventBuffer
 
-  package init(userfaultfd: Descriptor, handle: ProcessHandle, map: RegionMap, staging: StagingArea) throws(SystemError) {
+  package init(userfaultfd: Descriptor, handle: ProcessHandle, map: RegionMap, staging: StagingArea) throws(SystemError)
+  {
     self.userfaultfd = userfaultfd
     self.handle = handle
     self.map = map

@@ -72,11 +72,14 @@ package enum Userfaultfd {
       return "the userfaultfd's features can't be read from /proc/self/fdinfo"
     }
     guard features & UFFD.FEATURE_INITIALIZED != 0 else {
-      do throws(SystemError) { try handshake(descriptor, features: UFFD.FEATURE_EVENT_REMOVE) } catch { return "\(error)" }
+      do throws(SystemError) { try handshake(descriptor, features: UFFD.FEATURE_EVENT_REMOVE) } catch {
+        return "\(error)"
+      }
       return nil
     }
     if features & UFFD.FEATURE_EVENT_REMOVE == 0 {
-      return "the userfaultfd was set up without UFFD_FEATURE_EVENT_REMOVE: ask for it, or leave UFFDIO_API to the daemon"
+      return
+        "the userfaultfd was set up without UFFD_FEATURE_EVENT_REMOVE: ask for it, or leave UFFDIO_API to the daemon"
     }
     if features & UFFD.FEATURE_SIGBUS != 0 {
       return "the userfaultfd was set up with UFFD_FEATURE_SIGBUS, which sends no events: leave it out"

@@ -17,7 +17,9 @@ struct Arguments {
       let argument = arguments[index]
       index += 1
       guard argument.hasPrefix("--"), argument.count > 2 else {
-        guard !argument.hasPrefix("-") || argument == "-" else { throw UsageError(message: "unknown option \(argument)") }
+        guard !argument.hasPrefix("-") || argument == "-" else {
+          throw UsageError(message: "unknown option \(argument)")
+        }
         words.append(argument)
         continue
       }
@@ -65,7 +67,11 @@ struct Arguments {
 enum ByteSize {
   static func parse(_ text: String) -> UInt64? {
     var digits = text.uppercased()[...]
-    if digits.hasSuffix("IB") { digits = digits.dropLast(2) } else if digits.hasSuffix("B") { digits = digits.dropLast() }
+    if digits.hasSuffix("IB") {
+      digits = digits.dropLast(2)
+    } else if digits.hasSuffix("B") {
+      digits = digits.dropLast()
+    }
     var shift: UInt64 = 0
     if let unit = digits.last, let power = Self.shifts[unit] {
       shift = power

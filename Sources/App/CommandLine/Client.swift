@@ -9,7 +9,8 @@ struct Client {
   init(path: String) throws(Failure) {
     do throws(SystemError) { socket = try SequencedSocket(connectingTo: path) } catch {
       throw Failure(
-        message: "no daemon answers at \(path) (\(errorText(error.errorNumber))). Start one with 'swap-monitor serve', or "
+        message:
+          "no daemon answers at \(path) (\(errorText(error.errorNumber))). Start one with 'swap-monitor serve', or "
           + "name its socket with --socket or $SWAP_MONITOR_SOCKET")
     }
   }

@@ -58,7 +58,9 @@ enum ClientCommands {
     try Client(path: arguments.value("socket") ?? Defaults.socketPath())
   }
 
-  private static func printJSON(_ value: JSONValue) { Console.write(String(decoding: value.bytes, as: UTF8.self) + "\n") }
+  private static func printJSON(_ value: JSONValue) {
+    Console.write(String(decoding: value.bytes, as: UTF8.self) + "\n")
+  }
 
   private static func describe(_ reply: JSONValue) -> String {
     let name = reply["tenant"]?.text ?? "?"

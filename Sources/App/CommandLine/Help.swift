@@ -68,7 +68,8 @@ enum Help {
   static func command(_ name: String) -> String {
     let what =
       switch name {
-      case "enable": "Moves all resident memory of the tenant into staging memory. What it touches comes back by itself."
+      case "enable":
+        "Moves all resident memory of the tenant into staging memory. What it touches comes back by itself."
       case "trim": "Drops staged pages that are zero, or unchanged since they were last written to the swap file."
       case "out": "Writes staged pages to the swap file and frees their memory."
       default: "Brings all of the tenant's memory back and stops monitoring it."

@@ -12,13 +12,16 @@ struct Registration {
   let process: ProcessHandle
   let memory: TenantMemory<LinuxPorts>
 
-  init(_ request: RegisterRequest, packet: Packet, peer: ProcessHandle?, shared: LinuxPorts.Shared) throws(ProtocolError) {
+  init(_ request: RegisterRequest, packet: Packet, peer: ProcessHandle?, shared: LinuxPorts.Shared)
+    throws(ProtocolError)
+  {
     name = try Self.check(name: request.tenant)
     freeze = try Self.freezeMode(request.freeze)
     guard packet.descriptors.count >= 2 else {
       throw ProtocolError(
         .invalidRequest,
-        "\(packet.descriptors.count) descriptors came with the request; a userfaultfd and at least one memfd are needed")
+        "\(packet.descriptors.count) descriptors came with the request; a userfaultfd and at least one memfd are needed"
+      )
     }
     guard let peer, peer.isAlive else {
       throw ProtocolError(
@@ -68,7 +71,8 @@ struct Registration {
     guard let name else { return .signal }
     if let mode = FreezeMode(rawValue: name) { return mode }
     if name == "live" {
-      throw ProtocolError(.unsupported, "freeze: \"live\" is not supported by this version; \"signal\" and \"caller\" are")
+      throw ProtocolError(
+        .unsupported, "freeze: \"live\" is not supported by this version; \"signal\" and \"caller\" are")
     }
     throw ProtocolError(.invalidRequest, "freeze: \"\(name.prefix(64))\"; \"signal\" or \"caller\" is right")
   }

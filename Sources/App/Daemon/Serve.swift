@@ -39,10 +39,13 @@ enum Serve {
 
   private static func configuration(_ arguments: Arguments, _ log: Log) throws -> Server.Configuration {
     guard let mode = UInt32(arguments.value("socket-mode") ?? "660", radix: 8), mode <= 0o777 else {
-      throw UsageError(message: "--socket-mode: \"\(arguments.value("socket-mode") ?? "")\"; an octal mode such as 0660 is right")
+      throw UsageError(
+        message: "--socket-mode: \"\(arguments.value("socket-mode") ?? "")\"; an octal mode such as 0660 is right")
     }
     let keepFree = try arguments.size("keep-free")
-    guard let geometry = Machine.pageGeometry() else { throw Failure(message: "this machine's page size is not a power of two") }
+    guard let geometry = Machine.pageGeometry() else {
+      throw Failure(message: "this machine's page size is not a power of two")
+    }
     try checkUserfaultfd(log)
     let directory = arguments.value("swap-dir") ?? Defaults.swapDirectory()
     do throws(SystemError) {

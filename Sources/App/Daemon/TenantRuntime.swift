@@ -129,7 +129,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       let report = service.step()
       if report.processGone { processGone() }
       if let address = report.outsideAddress {
-        log.warning("tenant \(name): a fault at 0x\(String(address, radix: 16)), in no region; its thread waits for ever")
+        log.warning(
+          "tenant \(name): a fault at 0x\(String(address, radix: 16)), in no region; its thread waits for ever")
       }
       if let failure = report.failure, !report.processGone {
         log.warning("tenant \(name): \(ProtocolError(failure).message)")

@@ -16,10 +16,13 @@ enum Demo {
     let arguments = try Arguments(words, valued: ["memory", "swap-dir"], flags: ["json", "help"])
     if arguments.has("help") { return Console.write(Help.demo + "\n") }
     try arguments.expectWords(0...0, "")
-    guard let geometry = Machine.pageGeometry() else { throw Failure(message: "this machine's page size is not a power of two") }
+    guard let geometry = Machine.pageGeometry() else {
+      throw Failure(message: "this machine's page size is not a power of two")
+    }
     let bytes = try arguments.size("memory") ?? defaultBytes
     guard bytes >= smallestBytes, bytes < 1 << 43 else {
-      throw UsageError(message: "--memory: \(ByteSize.text(bytes)); between \(ByteSize.text(smallestBytes)) and 8 TiB is right")
+      throw UsageError(
+        message: "--memory: \(ByteSize.text(bytes)); between \(ByteSize.text(smallestBytes)) and 8 TiB is right")
     }
     let directory = try Directory.makeTemporary()
     defer { Directory.remove(directory) }
@@ -87,7 +90,9 @@ struct DemoRun {
     let answer = try nextAnswer("registered")
     report.isUserModeOnly = answer["user_mode_only"]?.isTrue == true
     report.begin()
-    try row("fill", "random, text-like and zero pages", pages: report.pageCount, nanoseconds: UInt64(answer["nanoseconds"]?.int ?? 0))
+    try row(
+      "fill", "random, text-like and zero pages", pages: report.pageCount,
+      nanoseconds: UInt64(answer["nanoseconds"]?.int ?? 0))
   }
 
   private mutating func command(_ name: String, _ what: String) throws {
@@ -113,7 +118,8 @@ struct DemoRun {
     let start = clock.nowNanoseconds
     tenant.writeLine("verify")
     let wrong = try nextAnswer("mismatches")["mismatches"]?.int ?? report.pageCount
-    try row("compare", "every byte with what was written", pages: report.pageCount, nanoseconds: clock.nowNanoseconds - start)
+    try row(
+      "compare", "every byte with what was written", pages: report.pageCount, nanoseconds: clock.nowNanoseconds - start)
     return wrong
   }
 

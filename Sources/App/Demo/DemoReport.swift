@@ -62,7 +62,8 @@ struct DemoReport {
     for (place, nanoseconds) in latencies where !nanoseconds.isEmpty {
       Console.write(
         "  \(Self.padded("from " + place, 16))p50 \(Self.micros(Self.percentile(nanoseconds, 50)))   "
-          + "p99 \(Self.micros(Self.percentile(nanoseconds, 99)))   max \(Self.micros(nanoseconds[nanoseconds.count - 1]))\n")
+          + "p99 \(Self.micros(Self.percentile(nanoseconds, 99)))   max \(Self.micros(nanoseconds[nanoseconds.count - 1]))\n"
+      )
     }
     let longest = UInt64(hot["longest_nanoseconds"]?.int ?? 0)
     Console.write(

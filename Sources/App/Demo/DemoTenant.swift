@@ -16,7 +16,9 @@ enum DemoTenant {
       throw UsageError(message: "demo-tenant is started by demo")
     }
     ChildProcess.endWithParent()
-    guard let geometry = Machine.pageGeometry() else { throw Demo.Failure(message: "this machine's page size is not a power of two") }
+    guard let geometry = Machine.pageGeometry() else {
+      throw Demo.Failure(message: "this machine's page size is not a power of two")
+    }
     let memory = try PatternMemory(pageCount: pageCount, geometry: geometry, seed: seed)
     let client = try Client(path: words[0])
     let start = SystemClock().nowNanoseconds
@@ -32,7 +34,9 @@ enum DemoTenant {
         "op": "register", "protocol": 1, "tenant": .string(Demo.tenantName), "freeze": "signal",
         "regions": [["address": .unsigned(memory.address), "size": .unsigned(bytes), "memfd": 0, "offset": 0]],
       ], descriptors: [userfaultfd.descriptor, memory.file])
-    say(["registered": true, "nanoseconds": .int(Int(nanoseconds)), "user_mode_only": .bool(userfaultfd.isUserModeOnly)])
+    say([
+      "registered": true, "nanoseconds": .int(Int(nanoseconds)), "user_mode_only": .bool(userfaultfd.isUserModeOnly),
+    ])
     try obey(memory)
     _ = try client.ask(["op": "unregister"])
     say(["left": true])
@@ -71,13 +75,17 @@ enum DemoTenant {
   }
 
   /// Touches pages that are touched at no other time: each turn has its own.
-  private static func touch(_ memory: PatternMemory, _ kinds: Set<PatternMemory.Kind>, count: Int, turn: Int) -> [UInt64] {
+  private static func touch(_ memory: PatternMemory, _ kinds: Set<PatternMemory.Kind>, count: Int, turn: Int)
+    -> [UInt64]
+  {
     var latencies: [UInt64] = []
     var state = UInt64(turn)
     for _ in 0..<(count * 16) where latencies.count < count {
       state &+= SplitMix.increment
       let page = Int(SplitMix.mix(state) % UInt64(memory.pageCount))
-      guard page % hotPageInterval != 0, page % Demo.turns == turn, kinds.contains(memory.kind(of: page)) else { continue }
+      guard page % hotPageInterval != 0, page % Demo.turns == turn, kinds.contains(memory.kind(of: page)) else {
+        continue
+      }
       latencies.append(memory.touch(page))
     }
     return latencies

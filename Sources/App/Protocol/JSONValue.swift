@@ -69,7 +69,9 @@ enum JSONValue: Codable, Equatable, Sendable {
   }
 
   /// - Returns: nil when it is not JSON.
-  static func parse(_ bytes: [UInt8]) -> JSONValue? { attempt { try JSONDecoder().decode(JSONValue.self, from: Data(bytes)) } }
+  static func parse(_ bytes: [UInt8]) -> JSONValue? {
+    attempt { try JSONDecoder().decode(JSONValue.self, from: Data(bytes)) }
+  }
 
   private static func attempt<Value>(_ body: () throws -> Value) -> Value? {
     do { return try body() } catch { return nil }

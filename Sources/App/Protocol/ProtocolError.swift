@@ -69,10 +69,12 @@ struct ProtocolError: Error, Equatable {
           + "stays in the file and the rest in staging: free some disk space and try again")
     case (ErrorNumber.noSpace, _):
       self.init(.noSpace, "\(text). The pages stay in staging: free some disk space and try again")
-    case (ErrorNumber.noMemory, _): self.init(.noMemory, "\(text). Every page stays readable: try again when memory is free")
+    case (ErrorNumber.noMemory, _):
+      self.init(.noMemory, "\(text). Every page stays readable: try again when memory is free")
     case (_, .stopProcess), (_, .inspectProcess): self.init(.freezeFailed, text)
     case (_, .registerRange), (_, .protectRange):
-      self.init(.unsupported, "\(text). Is every region still mapped, shared, where register said, by this process alone?")
+      self.init(
+        .unsupported, "\(text). Is every region still mapped, shared, where register said, by this process alone?")
     default: self.init(.inputOutput, "\(text). Every page stays readable: try again when the cause is gone")
     }
   }

@@ -58,7 +58,9 @@ struct DecodedRequest {
   init(_ bytes: [UInt8]) {
     var id: JSONValue?
     do throws(ProtocolError) {
-      guard !bytes.isEmpty else { throw ProtocolError(.invalidRequest, "an empty packet; a request is one JSON object") }
+      guard !bytes.isEmpty else {
+        throw ProtocolError(.invalidRequest, "an empty packet; a request is one JSON object")
+      }
       id = Self.identifier(in: bytes)
       if let given = id, given.bytes.count > Self.longestIdentifier {
         id = nil
@@ -109,7 +111,11 @@ struct DecodedRequest {
     func path(_ keys: [any CodingKey]) -> String {
       var text = ""
       for key in keys {
-        if let index = key.intValue { text += "[\(index)]" } else { text += (text.isEmpty ? "" : ".") + key.stringValue }
+        if let index = key.intValue {
+          text += "[\(index)]"
+        } else {
+          text += (text.isEmpty ? "" : ".") + key.stringValue
+        }
       }
       return text
     }
@@ -118,10 +124,12 @@ struct DecodedRequest {
     case .valueNotFound(_, let context): return "\(path(context.codingPath)): is null, and a value is needed"
     case .typeMismatch(let type, let context):
       let name = path(context.codingPath)
-      return name.isEmpty ? "the packet is not a JSON object" : "\(name): is of the wrong type; \(typeName(type)) is right"
+      return name.isEmpty
+        ? "the packet is not a JSON object" : "\(name): is of the wrong type; \(typeName(type)) is right"
     case .dataCorrupted(let context):
       let name = path(context.codingPath)
-      return name.isEmpty ? "the packet is not JSON" : "\(name): is out of range or malformed (\(context.debugDescription))"
+      return name.isEmpty
+        ? "the packet is not JSON" : "\(name): is out of range or malformed (\(context.debugDescription))"
     @unknown default: return "the request can't be decoded"
     }
   }

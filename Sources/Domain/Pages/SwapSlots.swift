@@ -69,7 +69,9 @@ package struct SwapSlots: Sendable {
   package mutating func pin(_ slots: SlotRange) { pinned.append(slots) }
 
   package mutating func unpin(_ slots: SlotRange) {
-    guard let index = pinned.firstIndex(of: slots) else { preconditionFailure("slots are unpinned that were not pinned") }
+    guard let index = pinned.firstIndex(of: slots) else {
+      preconditionFailure("slots are unpinned that were not pinned")
+    }
     pinned.swapAt(index, pinned.count - 1)
     pinned.removeLast()
     guard freedWhilePinned.count > 0 else { return }

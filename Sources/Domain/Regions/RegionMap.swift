@@ -76,7 +76,8 @@ package struct RegionMap: Equatable, Sendable {
       try Self.check(request, number: number, files: files, geometry: geometry)
       let pages = geometry.pages(inBytes: request.size)
       guard firstPage + pages <= Self.largestPageCount else {
-        throw .invalid("regions: together they have more than the \(Self.largestPageCount) pages that a tenant may have")
+        throw .invalid(
+          "regions: together they have more than the \(Self.largestPageCount) pages that a tenant may have")
       }
       regions.append(
         Region(
@@ -142,7 +143,8 @@ package struct RegionMap: Equatable, Sendable {
     let size = files[request.file].size
     guard request.offset <= size, request.size <= size - request.offset else {
       throw .invalid(
-        "\(name): offset \(request.offset) and size \(request.size) reach past the end of memfd \(request.file), at \(size)")
+        "\(name): offset \(request.offset) and size \(request.size) reach past the end of memfd \(request.file), at \(size)"
+      )
     }
   }
 

@@ -129,7 +129,8 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   }
 
   /// Reads one slot again by itself; a page that can't be read is recorded as such, and passed over.
-  private mutating func reread(_ page: PageIndex, _ slot: SwapSlot, by process: Ports.Process) throws(JobFailure) -> JobStep
+  private mutating func reread(_ page: PageIndex, _ slot: SwapSlot, by process: Ports.Process) throws(JobFailure)
+    -> JobStep
   {
     let buffer = memory.ports.readAhead.spareBuffer
     let isRight = memory.readVerified(slot, of: page, into: buffer)

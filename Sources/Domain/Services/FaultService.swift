@@ -43,7 +43,8 @@ package struct FaultService<Ports: TenantPorts>: Sendable {
   }
 
   /// Serves a page that was in the swap file when it was looked up. Waits for the disk, without the gate.
-  package func serveFromFile(_ page: PageIndex, from process: Ports.Process, buffer: Ports.File.Buffer) -> FaultOutcome {
+  package func serveFromFile(_ page: PageIndex, from process: Ports.Process, buffer: Ports.File.Buffer) -> FaultOutcome
+  {
     guard let slot = ledger.pinForRead(page) else { return serve(page, from: process) }
     defer { ledger.unpin(slot..<(slot + 1)) }
     let isRight = memory.readVerified(slot, of: page, into: buffer)

@@ -42,7 +42,9 @@ package struct MoveService<Ports: TenantPorts> {
     while regionIndex < memory.map.regions.count {
       let region = memory.map.regions[regionIndex]
       let start = max(cursor, region.pages.lowerBound)
-      if start < region.pages.upperBound, let data = try memory.ports.guest.nextData(in: start..<region.pages.upperBound) {
+      if start < region.pages.upperBound,
+        let data = try memory.ports.guest.nextData(in: start..<region.pages.upperBound)
+      {
         let window = MoveWindows(region: region, geometry: memory.map.geometry).window(containing: data.lowerBound)
         return max(window.lowerBound, start)..<window.upperBound
       }

@@ -18,7 +18,9 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
     var released = 0
     while released < limit {
       let run = try ports.gate.shared { () throws(PortFailure) -> PageRange? in
-        guard let run = ledger.takeReleasable(limit: min(limit - released, map.geometry.hugePagePages)) else { return nil }
+        guard let run = ledger.takeReleasable(limit: min(limit - released, map.geometry.hugePagePages)) else {
+          return nil
+        }
         try ports.staging.release(run)
         return run
       }

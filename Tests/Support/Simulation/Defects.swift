@@ -21,4 +21,6 @@ package struct Defects: OptionSet, Sendable {
   package static let checksumsCollide = Defects(rawValue: 1 << 7)
   /// COPY overwrites what the guest has.
   package static let installOverwrites = Defects(rawValue: 1 << 8)
+  /// ZEROPAGE reports success where a page is present: a redundant fault then settles a removal that is under way.
+  package static let zeroPageHidesPresence = Defects(rawValue: 1 << 9)
 }

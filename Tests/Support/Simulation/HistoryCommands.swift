@@ -34,7 +34,9 @@ extension History {
     case .disable:
       guard start(.disable) else { return }
       var job = DisableJob(memory: memory)
+      kernel.isDisabling = true
       finish(run(&job, abortsAfter: command.abortsAfter))
+      kernel.isDisabling = false
     }
   }
 
@@ -117,6 +119,7 @@ extension History {
     guard plan.restsBeforeEnd else { return }
     endTasks()
     guard kernel.injector.failures == 0, !isTenantGone, memory.ledger.isOpen else { return }
+    kernel.injector.isOn = false
     kernel.scheduler.wait(for: "the daemon to come to rest") { self.isAtRest }
     do throws(PortFailure) { while try memory.releaseStaging(limit: 16) > 0 {} } catch {
       return kernel.fail("giving staging memory back fails, and nothing was made to fail: \(error)")

@@ -30,10 +30,14 @@ package struct HistoryPlan: Sendable {
     package var corruptsPerMille = 0
     package var mayPin = true
     package var mayKill = true
+    /// Few pages, many tasks that remove them, one `enable` after another.
+    package var isCrowded = false
 
     package init(
-      faults: FaultInjector.Plan = .none, corruptsPerMille: Int = 0, mayPin: Bool = true, mayKill: Bool = true
+      faults: FaultInjector.Plan = .none, corruptsPerMille: Int = 0, mayPin: Bool = true, mayKill: Bool = true,
+      isCrowded: Bool = false
     ) {
+      self.isCrowded = isCrowded
       self.faults = faults
       self.corruptsPerMille = corruptsPerMille
       self.mayPin = mayPin
@@ -75,7 +79,7 @@ package struct HistoryPlan: Sendable {
     delaysPerMille = random.pick([0, 5, 30])
     faults = flavour.faults
     corruptsPerMille = flavour.corruptsPerMille
-    let layout = Layout(&random)
+    let layout = Layout(&random, largestRegions: flavour.isCrowded ? [1, 2] : [1, 3, 6, 16, 40])
     (requests, files, geometry) = (layout.requests, layout.files, layout.geometry)
     let pageCount = layout.pageCount
     contents = (0..<pageCount).map { page in
@@ -91,8 +95,9 @@ package struct HistoryPlan: Sendable {
     readBuffers = random.within(1...3)
     readBufferPages = random.within(1...8)
     restsBeforeEnd = random.chance(perMille: 500)
-    commands = Self.commands(&random)
-    tasks = Self.tasks(&random, processCount: processCount, regions: layout.regionPages, rounds: commands.count)
+    commands = Self.commands(&random, isCrowded: flavour.isCrowded)
+    tasks = Self.tasks(&random, processCount: processCount, regions: layout.regionPages, rounds: commands.count,
+      isCrowded: flavour.isCrowded)
     if flavour.mayPin, random.chance(perMille: 300) { pin(layout, &random) }
     if flavour.mayKill, random.chance(perMille: 120) {
       let kill = Action.kill(process: random.below(processCount))
@@ -101,11 +106,11 @@ package struct HistoryPlan: Sendable {
     }
   }
 
-  private static func commands(_ random: inout SimulationRandom) -> [Command] {
+  private static func commands(_ random: inout SimulationRandom, isCrowded: Bool) -> [Command] {
     var commands: [Command] = []
     for number in 0..<random.within(2...12) {
       let action: Action =
-        switch number == 0 ? 0 : random.below(10) {
+        switch number == 0 ? 0 : random.below(isCrowded ? 5 : 10) {
         case 0...3:
           .enable(random.pick(FreezeMode.allCases), isPaused: random.chance(perMille: 400))
         case 4, 5: .trim
@@ -122,11 +127,11 @@ package struct HistoryPlan: Sendable {
   }
 
   private static func tasks(
-    _ random: inout SimulationRandom, processCount: Int, regions: [PageRange], rounds: Int
+    _ random: inout SimulationRandom, processCount: Int, regions: [PageRange], rounds: Int, isCrowded: Bool
   ) -> [Task] {
     let hot = (0..<random.within(1...3)).map { _ in anyPage(&random, regions) }
     return (0..<random.within(2...5)).map { number in
-      let removesPerMille = random.pick([0, 100, 300])
+      let removesPerMille = random.pick(isCrowded ? [200, 400] : [0, 100, 300])
       let pausesPerMille = random.pick([50, 200])
       let hotPerMille = random.pick([0, 300, 700])
       let operations = (0..<random.within(4...(10 * rounds))).map { _ -> TenantTask.Operation in

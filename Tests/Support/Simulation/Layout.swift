@@ -8,7 +8,7 @@ struct Layout {
   var regionPages: [PageRange] = []
   var pageCount = 0
 
-  init(_ random: inout SimulationRandom) {
+  init(_ random: inout SimulationRandom, largestRegions: [Int]) {
     let pageBytes = 4096
     guard let geometry = PageGeometry(pageBytes: pageBytes, hugePageBytes: pageBytes * random.pick([4, 8])) else {
       preconditionFailure("these are page sizes")
@@ -17,7 +17,7 @@ struct Layout {
     let fileCount = random.within(1...2)
     var lengths = [Int](repeating: 0, count: fileCount)
     var address: UInt64 = 1 << 30
-    let largest = random.pick([1, 3, 6, 16, 40])
+    let largest = random.pick(largestRegions)
     for number in 0..<random.within(1...3) {
       let file = number < fileCount ? number : random.below(fileCount)
       let pages = random.within(1...largest)

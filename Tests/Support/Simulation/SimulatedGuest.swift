@@ -6,8 +6,7 @@ package struct SimulatedGuest: GuestMemory {
   package func nextData(in range: PageRange) throws(PortFailure) -> PageRange? {
     kernel.enter("guest.nextData(\(range.text))")
     kernel.checkOneRegion(range, "nextData")
-    // Where a page is pinned, nobody knows without this look what a punch has left: as in a memfd, it does not fail there.
-    if kernel.zeroedInPlace.isEmpty { try kernel.mayFail(.findGuestData, ErrorNumber.inputOutput) }
+    if kernel.zeroedInPlace.isEmpty || KnownTrouble.repairMayFail { try kernel.mayFail(.findGuestData, ErrorNumber.inputOutput) }
     guard let first = range.first(where: isData) else { return nil }
     return first..<(PageIndex.firstNot(in: first..<range.upperBound, isData) ?? range.upperBound)
   }
@@ -36,7 +35,7 @@ package struct SimulatedGuest: GuestMemory {
 
   package func restoreFromStaging(_ pages: PageRange) throws(PortFailure) {
     kernel.enter("guest.restoreFromStaging(\(pages.text))")
-    // No injected fault: pwrite to pages that a memfd has already does not fail.
+    if KnownTrouble.repairMayFail { try kernel.mayFail(.restoreGuestMemory, ErrorNumber.inputOutput) }
     for page in pages {
       kernel.guest[page.rawValue] = kernel.readStaging(page)
       kernel.zeroedInPlace.remove(page)

@@ -24,6 +24,8 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
   /// The tenant has stopped its own tasks.
   package var isPausedByCaller = false
   package internal(set) var isRunning = false
+  /// Calls whose failure makes trouble that is known, and left out: see `KnownTrouble`.
+  var isDisabling = false
   private var lastToken: UInt64 = 1 << 20
 
   package private(set) var failure: String?

@@ -47,7 +47,9 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
 
   package func unregister() throws(PortFailure) {
     kernel.enterBlocking("process \(index).unregister")
-    try kernel.mayFail(.unregisterRange, ErrorNumber.noMemory)
+    if kernel.isDisabling || KnownTrouble.unregisterMayFailAfterEnable {
+      try kernel.mayFail(.unregisterRange, ErrorNumber.noMemory)
+    }
     if isGone { throw PortFailure(.unregisterRange, errorNumber: ErrorNumber.noMemory) }
     isRegistered = false
     for page in protected.indices { protected[page] = false }
@@ -131,8 +133,13 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   package func installZero(_ page: PageIndex) -> InstallResult {
     kernel.enter("process \(index).installZero(\(page))")
     if let stop = obstacle(at: 0) { return InstallResult(installed: 0, stop: stop) }
-    if kernel.guest[page.rawValue] != nil { return InstallResult(installed: 0, stop: .alreadyPresent) }
-    fill(page, 0)
+    if kernel.guest[page.rawValue] == nil {
+      fill(page, 0)
+    } else if kernel.defects.contains(.zeroPageHidesPresence) {
+      wakeWaiters(page..<(page + 1), protectionOnly: false)
+    } else {
+      return InstallResult(installed: 0, stop: .alreadyPresent)
+    }
     return InstallResult(installed: 1)
   }
 

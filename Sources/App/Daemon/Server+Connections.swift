@@ -1,0 +1,108 @@
+internal import Adapters
+internal import Domain
+
+/// Packets in, replies out: one request of a connection at a time.
+extension Server {
+  func acceptConnections() {
+    do throws(SystemError) {
+      while let socket = try listener.accept() {
+        guard connections.count < Self.connectionLimit else {
+          log.warning("a connection is refused: there are \(Self.connectionLimit) already")
+          continue  // closed by its deinit
+        }
+        let peer = try socket.peer()
+        let connection = Connection(token: takeToken(), socket: socket, user: peer.user, process: peer.process)
+        try loop.add(socket.descriptor, token: connection.token)
+        connections[connection.token] = connection
+      }
+    } catch { log.warning("\(error)") }
+  }
+
+  func handle(_ ready: EventLoop.Ready, _ connection: Connection) {
+    if connection.isBusy {
+      // It hung up; what it asked for is carried out, and what it may have asked after that is read then.
+      connection.isHungUp = true
+      loop.remove(connection.socket.descriptor)
+      return
+    }
+    if let reply = connection.unsentReply {
+      connection.unsentReply = nil
+      send(connection, reply)
+      if connection.unsentReply != nil && ready.isHungUp { return close(connection) }
+    }
+    readRequests(connection)
+  }
+
+  private func readRequests(_ connection: Connection) {
+    for _ in 0..<Self.packetsPerTurn where !connection.isBusy && connection.unsentReply == nil {
+      guard connections[connection.token] != nil else { return }
+      do throws(SystemError) {
+        switch try connection.socket.receive() {
+        case .nothingYet:
+          if connection.isHungUp { close(connection) }
+          return
+        case .closed: return close(connection)
+        case .packet(let packet): handle(packet, connection)
+        }
+      } catch {
+        log.debug("connection \(connection.token): \(error)")
+        return close(connection)
+      }
+    }
+    // A connection that hung up is not watched any more: what is left in it is read now.
+    if connection.isHungUp && !connection.isBusy { readRequests(connection) }
+  }
+
+  func close(_ connection: Connection) {
+    loop.remove(connection.socket.descriptor)
+    connections[connection.token] = nil
+    guard let identifier = connection.tenant, let tenant = tenants[identifier] else { return }
+    log.info("tenant \(tenant.name): its connection is closed; bringing everything back")
+    apply(Tenant.Command(command: .unregister, connection: nil, waits: false), to: tenant)
+  }
+
+  /// Sends the reply to the connection's request, and takes the next one.
+  func answer(_ connection: Connection, _ reply: JSONValue) {
+    guard case .object(var members) = reply else { return }
+    if let id = connection.pendingIdentifier { members["id"] = id }
+    let wasBusy = connection.isBusy
+    connection.pendingIdentifier = nil
+    connection.isBusy = false
+    send(connection, JSONValue.object(members).bytes)
+    if wasBusy { resumeReading(connection) }
+  }
+
+  func answer(_ connection: Connection, _ error: ProtocolError) {
+    answer(connection, .object(["ok": .bool(false), "error": error.json]))
+  }
+
+  private func send(_ connection: Connection, _ bytes: [UInt8]) {
+    do throws(SystemError) {
+      if !(try connection.socket.send(bytes)) {
+        connection.unsentReply = bytes
+        if !connection.isHungUp {
+          try loop.change(connection.socket.descriptor, token: connection.token, readable: false, writable: true)
+        }
+      } else if !connection.isHungUp {
+        try loop.change(connection.socket.descriptor, token: connection.token, readable: true, writable: false)
+      }
+    } catch { log.debug("connection \(connection.token): \(error)") }
+  }
+
+  private func resumeReading(_ connection: Connection) {
+    if connection.isHungUp {
+      connection.unsentReply = nil
+      readRequests(connection)
+    }
+  }
+
+  /// The request is answered later: nothing more is read until then.
+  func keepBusy(_ connection: Connection) {
+    connection.isBusy = true
+    do throws(SystemError) {
+      if !connection.isHungUp {
+        try loop.change(connection.socket.descriptor, token: connection.token, readable: false, writable: false)
+      }
+    } catch { log.warning("\(error)") }
+  }
+}

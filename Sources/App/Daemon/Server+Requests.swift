@@ -1,0 +1,169 @@
+internal import Adapters
+internal import Domain
+
+/// What requests mean: who may ask what of whom, registration, and the answers.
+extension Server {
+  func handle(_ packet: Packet, _ connection: Connection) {
+    if packet.isTruncated {
+      return answer(
+        connection,
+        ProtocolError(.tooLarge, "the packet is longer than the \(SequencedSocket.packetLimit) bytes that one may have")
+      )
+    }
+    let decoded = DecodedRequest(packet.bytes)
+    connection.pendingIdentifier = decoded.id
+    do throws(ProtocolError) {
+      if packet.lostDescriptors {
+        throw ProtocolError(
+          .invalidRequest,
+          "more descriptors came than can be taken (\(SequencedSocket.descriptorLimit), or the process's limit)")
+      }
+      let request = try decoded.request.get()
+      if case .register(let body) = request { return try register(body, packet, connection) }
+      guard packet.descriptors.isEmpty else {
+        throw ProtocolError(
+          .invalidRequest, "\(packet.descriptors.count) descriptors came with a request that takes none")
+      }
+      switch request {
+      case .register: break
+      case .unregister(let name):
+        let tenant = try find(name, for: connection)
+        apply(Tenant.Command(command: .unregister, connection: connection.token, waits: true), to: tenant)
+      case .command(let command, let body): try carryOut(command, body, connection)
+      case .status(let name): report(try find(name, for: connection), to: connection)
+      case .list(let after): answer(connection, list(after: after, for: connection))
+      }
+    } catch { answer(connection, error) }
+  }
+
+  private func carryOut(_ command: TenantCommand, _ body: CommandRequest, _ connection: Connection)
+    throws(ProtocolError)
+  {
+    let tenant = try find(body.tenant, for: connection)
+    if command == .enable && tenant.freeze == .caller && tenant.connection != connection.token {
+      throw ProtocolError(
+        .permissionDenied,
+        "tenant \(tenant.name) is registered with \"freeze\": \"caller\": it must stop its writers first, so only its own "
+          + "connection may ask enable")
+    }
+    if tenant.isLeaving && command != .disable {
+      throw ProtocolError(
+        .wrongState, "\(command.rawValue): the tenant is being unregistered", state: tenant.lifecycle.state)
+    }
+    let waits = command == .enable || body.wait == true
+    apply(Tenant.Command(command: command, connection: connection.token, waits: waits), to: tenant)
+  }
+
+  private func find(_ name: String?, for connection: Connection) throws(ProtocolError) -> Tenant {
+    guard let name else {
+      if let identifier = connection.tenant, let tenant = tenants[identifier] { return tenant }
+      throw ProtocolError(.noSuchTenant, "tenant: is missing, and this connection has none of its own")
+    }
+    guard let identifier = names[name], let tenant = tenants[identifier], maySee(tenant, connection) else {
+      throw ProtocolError(.noSuchTenant, "tenant: there is none named \"\(name.prefix(80))\"")
+    }
+    return tenant
+  }
+
+  private func maySee(_ tenant: Tenant, _ connection: Connection) -> Bool {
+    connection.user == 0 || connection.user == Machine.effectiveUser || connection.user == tenant.user
+  }
+
+  func register(_ request: RegisterRequest, _ packet: Packet, _ connection: Connection) throws(ProtocolError) {
+    if isEnding { throw ProtocolError(.aborted, "the daemon is ending") }
+    if let identifier = connection.tenant, tenants[identifier] != nil {
+      throw ProtocolError(.invalidRequest, "this connection has a tenant already; a connection registers one at a time")
+    }
+    if names[request.tenant] != nil {
+      throw ProtocolError(.nameTaken, "tenant: the name \"\(request.tenant.prefix(80))\" is taken; choose another")
+    }
+    guard tenants.count < Self.tenantLimit else {
+      throw ProtocolError(.noMemory, "there are \(Self.tenantLimit) tenants already, and no more are taken")
+    }
+    let registration = try Registration(
+      request, packet: packet, peer: connection.process, shared: configuration.shared)
+    do throws(RegionError) {
+      try claims.claim(registration.requests, files: registration.files, tenant: registration.name)
+    } catch { throw ProtocolError(error) }
+    do throws(SystemError) {
+      try add(registration, connection)
+    } catch {
+      claims.release(tenant: registration.name)
+      throw ProtocolError(.noMemory, error.description)
+    }
+    answer(
+      connection,
+      .object([
+        "ok": .bool(true), "tenant": .string(registration.name), "protocol": .int(1),
+        "page_size": .int(configuration.shared.geometry.pageBytes),
+      ]))
+  }
+
+  private func add(_ registration: Registration, _ connection: Connection) throws(SystemError) {
+    let identifier = Tenant.Identifier(serial: takeToken())
+    let mailbox = mailbox
+    let runtime = try TenantRuntime(
+      name: registration.name, memory: registration.memory, freeze: registration.freeze, log: log,
+      jobEnded: { mailbox.post(.jobEnded(tenant: identifier, $0)) },
+      processGone: { mailbox.post(.processGone(tenant: identifier)) })
+    try runtime.start()
+    let tenant = Tenant(
+      identifier: identifier, name: registration.name, user: connection.user, connection: connection.token,
+      freeze: registration.freeze, process: registration.process, processToken: takeToken(), runtime: runtime)
+    do throws(SystemError) { try loop.add(tenant.process.descriptor, token: tenant.processToken) } catch {
+      runtime.shutDown()
+      throw error
+    }
+    tenants[identifier] = tenant
+    names[tenant.name] = identifier
+    processTokens[tenant.processToken] = identifier
+    connection.tenant = identifier
+    log.info(
+      "tenant \(tenant.name): registered by user \(tenant.user), process \(tenant.process.pid), "
+        + "\(registration.memory.map.sizeBytes >> 20) MiB in \(registration.requests.count) regions")
+  }
+
+  // MARK: Answers
+
+  func report(_ tenant: Tenant, to command: Tenant.Command) {
+    if let connection = command.connection.flatMap({ connections[$0] }) { report(tenant, to: connection) }
+  }
+
+  /// Counting the resident pages walks the memfd, whose lock a tenant can hold: on a thread of its own.
+  func report(_ tenant: Tenant, to connection: Connection) {
+    let (snapshot, mailbox, token) = (tenant.statusSnapshot, mailbox, connection.token)
+    keepBusy(connection)
+    do throws(SystemError) {
+      try Thread.runDetached(name: "status") {
+        do throws(ProtocolError) { mailbox.post(.reply(connection: token, try snapshot.reply())) } catch {
+          mailbox.post(.reply(connection: token, .object(["ok": .bool(false), "error": error.json])))
+        }
+      }
+    } catch { answer(connection, ProtocolError(.noMemory, error.description)) }
+  }
+
+  func answerGone(_ connection: Connection, _ tenant: Tenant) {
+    answer(connection, .object(["ok": .bool(true), "tenant": .string(tenant.name)]))
+  }
+
+  private func list(after: String?, for connection: Connection) -> JSONValue {
+    let visible = tenants.values.filter { maySee($0, connection) && $0.name > (after ?? "") }
+    var entries: [JSONValue] = []
+    var bytes = Self.listOverheadBytes
+    for tenant in visible.sorted(by: { $0.name < $1.name }) {
+      let entry = JSONValue.object([
+        "tenant": .string(tenant.name), "state": .string(tenant.lifecycle.state.rawValue),
+        "size": .unsigned(tenant.runtime.memory.map.sizeBytes), "pids": .array([.integer(Int64(tenant.process.pid))]),
+      ])
+      bytes += entry.bytes.count + 1
+      if bytes > SequencedSocket.packetLimit {
+        return .object(["ok": .bool(true), "tenants": .array(entries), "more": .bool(true)])
+      }
+      entries.append(entry)
+    }
+    return .object(["ok": .bool(true), "tenants": .array(entries)])
+  }
+
+  /// Of a `list` reply besides its entries, the longest `id` included.
+  private static let listOverheadBytes = 128 + DecodedRequest.longestIdentifier
+}

@@ -1,0 +1,168 @@
+internal import Adapters
+internal import Domain
+
+/// Tenants' life cycles: commands that start, end, join or wait for jobs; deaths, and the daemon's end.
+extension Server {
+  func apply(_ command: Tenant.Command, to tenant: Tenant) {
+    let hasStagedPages = tenant.runtime.memory.ledger.counts.staged > 0
+    if command.command == .unregister { tenant.isLeaving = true }
+    switch tenant.lifecycle.decide(command.command, hasStagedPages: hasStagedPages) {
+    case .start(let job):
+      tenant.lifecycle.started(job)
+      tenant.failure = nil
+      wait(command, tenant)
+      tenant.runtime.begin(job)
+      if !command.waits { acknowledge(command, tenant) }
+    case .join:
+      wait(command, tenant)
+      if !command.waits { acknowledge(command, tenant) }
+    case .abortThenAskAgain:
+      enqueue(command, tenant)
+      tenant.runtime.abortJob()
+    case .waitThenAskAgain: enqueue(command, tenant)
+    case .nothingToDo:
+      if tenant.isLeaving { return forget(tenant, answering: command) }
+      if command.waits { report(tenant, to: command) } else { acknowledge(command, tenant) }
+    case .refuse(let state):
+      guard let connection = command.connection.flatMap({ connections[$0] }) else { return }
+      answer(
+        connection,
+        ProtocolError(
+          .wrongState, "\(command.command.rawValue): the tenant is \(state.rawValue); \(Self.advice(command.command))",
+          state: state))
+    }
+  }
+
+  private static func advice(_ command: TenantCommand) -> String {
+    switch command {
+    case .trim: "it must be Pending, as enable leaves it"
+    case .out: "it must be Pending, as enable leaves it, or Failed with pages in staging"
+    case .enable, .disable, .unregister: "any state would be right"
+    }
+  }
+
+  private func wait(_ command: Tenant.Command, _ tenant: Tenant) {
+    guard command.waits, let token = command.connection, let connection = connections[token] else { return }
+    tenant.waiters.append(Tenant.Waiter(connection: token, command: command.command))
+    keepBusy(connection)
+  }
+
+  private func enqueue(_ command: Tenant.Command, _ tenant: Tenant) {
+    tenant.queue.append(command)
+    if let connection = command.connection.flatMap({ connections[$0] }) { keepBusy(connection) }
+  }
+
+  private func acknowledge(_ command: Tenant.Command, _ tenant: Tenant) {
+    guard let connection = command.connection.flatMap({ connections[$0] }) else { return }
+    answer(
+      connection,
+      .object([
+        "ok": .bool(true), "tenant": .string(tenant.name), "state": .string(tenant.lifecycle.state.rawValue),
+      ]))
+  }
+
+  func jobEnded(_ tenant: Tenant, _ result: TenantRuntime.JobResult) {
+    tenant.lifecycle.ended(result.end)
+    tenant.failure = nil
+    let error = result.failure.map { ProtocolError($0) }
+    if let error {
+      log.warning("tenant \(tenant.name): \(result.job.rawValue) failed: \(error.message)")
+      if tenant.lifecycle.state == .failed { tenant.failure = error }
+    } else {
+      let transition = tenant.runtime.transition
+      log.info(
+        "tenant \(tenant.name): \(result.job.rawValue) \(result.end == .aborted ? "ended early" : "done"): "
+          + "\(transition.pages) pages in \(transition.nanoseconds / 1_000_000) ms; \(tenant.lifecycle.state.rawValue)")
+    }
+    let waiters = tenant.waiters
+    tenant.waiters = []
+    let leaves = tenant.isLeaving && tenant.lifecycle.state == .ready && result.job == .disable
+    for waiter in waiters {
+      guard let connection = connections[waiter.connection] else { continue }
+      switch (result.end, error) {
+      case (.failed, let error?): answer(connection, error)
+      case (.aborted, _):
+        answer(connection, ProtocolError(.aborted, "\(waiter.command.rawValue): another command has ended it"))
+      default: if !leaves { report(tenant, to: connection) } else { answerGone(connection, tenant) }
+      }
+    }
+    if leaves { return forget(tenant, answering: nil) }
+    // An unregister that failed leaves a tenant that can be told again, unless it lost its connection or the daemon ends.
+    if case .failed = result.end, tenant.isLeaving {
+      if isEnding {
+        log.error(
+          "tenant \(tenant.name): not everything is back, so the daemon stays; ask disable when the cause is gone")
+        endNextTenant()
+      } else if connections[tenant.connection] != nil {
+        tenant.isLeaving = false
+      }
+    }
+    let queue = tenant.queue
+    tenant.queue = []
+    for command in queue where tenants[tenant.identifier] != nil { askAgain(command, tenant) }
+  }
+
+  private func askAgain(_ command: Tenant.Command, _ tenant: Tenant) {
+    if let connection = command.connection.flatMap({ connections[$0] }) {
+      connection.isBusy = true
+    } else if command.connection != nil && command.command != .unregister {
+      return  // who asked is gone
+    }
+    apply(command, to: tenant)
+  }
+
+  // MARK: Ends
+
+  /// The tenant's memory is back, or dead: nothing of it stays.
+  func forget(_ tenant: Tenant, answering command: Tenant.Command?) {
+    tenants[tenant.identifier] = nil
+    names[tenant.name] = nil
+    processTokens[tenant.processToken] = nil
+    loop.remove(tenant.process.descriptor)
+    claims.release(tenant: tenant.name)
+    if let connection = connections[tenant.connection] { connection.tenant = nil }
+    let runtime = tenant.runtime
+    // Its threads may be in the middle of something: they end on their own time.
+    do throws(SystemError) { try Thread.runDetached(name: "goodbye") { runtime.shutDown() } } catch {
+      runtime.shutDown()
+    }
+    log.info("tenant \(tenant.name): forgotten")
+    if let connection = command?.connection.flatMap({ connections[$0] }) { answerGone(connection, tenant) }
+    for command in tenant.queue {
+      guard let connection = command.connection.flatMap({ connections[$0] }) else { continue }
+      if command.command == .unregister || command.command == .disable {
+        answerGone(connection, tenant)
+      } else {
+        answer(connection, ProtocolError(.aborted, "\(command.command.rawValue): the tenant is gone"))
+      }
+    }
+    tenant.queue = []
+    if isEnding { endNextTenant() }
+  }
+
+  /// The tenant's process has died: its memory needs nobody any more.
+  func bury(_ tenant: Tenant) {
+    log.info("tenant \(tenant.name): process \(tenant.process.pid) has died")
+    let waiters = tenant.waiters
+    tenant.waiters = []
+    forget(tenant, answering: nil)
+    for waiter in waiters {
+      guard let connection = connections[waiter.connection] else { continue }
+      answer(connection, ProtocolError(.aborted, "\(waiter.command.rawValue): the tenant's last process has died"))
+    }
+  }
+
+  func beginEnd() {
+    guard let signal = signals.take() else { return }
+    log.info("signal \(signal): bringing every tenant's memory back")
+    if !isEnding {
+      isEnding = true
+      endNextTenant()
+    }
+  }
+
+  func endNextTenant() {
+    guard let tenant = tenants.values.filter({ !$0.isLeaving }).min(by: { $0.name < $1.name }) else { return }
+    apply(Tenant.Command(command: .unregister, connection: nil, waits: false), to: tenant)
+  }
+}
