@@ -26,7 +26,15 @@ package final class SequencedSocket: Sendable {
 
   package let descriptor: Descriptor
 
-  init(owning descriptor: Descriptor) { self.descriptor = descriptor }
+  /// A connection that was let in.
+  init(accepted descriptor: Descriptor) throws(SystemError) {
+    self.descriptor = descriptor
+    // With credentials on every packet, an empty packet can be told from the connection's end: that has none.
+    var on: Int32 = 1
+    try checked("SO_PASSCRED") {
+      setsockopt(descriptor.raw, SOL_SOCKET, SO_PASSCRED, &on, socklen_t(MemoryLayout<Int32>.size))
+    }
+  }
 
   /// Connects, as a client; reads and writes block.
   package init(connectingTo path: String) throws(SystemError) {
@@ -49,7 +57,7 @@ package final class SequencedSocket: Sendable {
 
   package func receive() throws(SystemError) -> Received {
     var bytes = [UInt8](repeating: 0, count: Self.packetLimit + 1)
-    var control = [UInt64](repeating: 0, count: (ControlMessage.space(descriptors: Self.descriptorLimit) + 7) / 8)
+    var control = [UInt64](repeating: 0, count: (ControlMessage.spaceForEverything + 7) / 8)
     var header = msghdr()
     let raw = descriptor.raw
     // Safety: all pointers of the header live until recvmsg has returned.
@@ -72,8 +80,7 @@ package final class SequencedSocket: Sendable {
       throw SystemError("receiving a packet", errorNumber: errorNumber)
     }
     let descriptors = control.withUnsafeBytes { ControlMessage.descriptors(in: $0, count: controlBytes) }
-    // The end of the connection reads as an empty packet; one with MSG_EOR in its flags is a packet.
-    if count == 0 && flags & Int32(MSG_EOR) == 0 && descriptors.isEmpty { return .closed }
+    if count == 0 && controlBytes == 0 { return .closed }
     return .packet(
       Packet(
         bytes: Array(bytes[0..<min(count, Self.packetLimit)]), descriptors: descriptors,
@@ -135,6 +142,9 @@ enum ControlMessage {
 
   static func length(descriptors: Int) -> Int { headerBytes + 4 * descriptors }
   static func space(descriptors: Int) -> Int { headerBytes + ((4 * descriptors + 7) & ~7) }
+
+  /// The most descriptors that come at once, and the credentials (`struct ucred`, 12 bytes).
+  static var spaceForEverything: Int { space(descriptors: SequencedSocket.descriptorLimit) + space(descriptors: 3) }
 
   static func make(_ descriptors: [Descriptor]) -> [UInt8] {
     guard !descriptors.isEmpty else { return [] }

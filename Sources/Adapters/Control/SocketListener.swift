@@ -42,7 +42,7 @@ package final class SocketListener: Sendable {
     let raw = descriptor.raw
     let flags = Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
     let (result, errorNumber) = retryingInterrupts { accept4(raw, __SOCKADDR_ARG(__sockaddr__: nil), nil, flags) }
-    if result >= 0 { return SequencedSocket(owning: Descriptor(owning: result)) }
+    if result >= 0 { return try SequencedSocket(accepted: Descriptor(owning: result)) }
     if errorNumber == EAGAIN || errorNumber == ECONNABORTED { return nil }
     throw SystemError("accepting a connection", errorNumber: errorNumber)
   }

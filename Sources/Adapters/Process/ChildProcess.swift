@@ -1,6 +1,6 @@
 internal import Glibc
 
-/// A child that runs this very program again, with pipes to its standard input and from its standard output.
+/// A child that runs swap-monitor (this very program, unless told otherwise), with pipes to its standard input and from its standard output.
 package final class ChildProcess: @unchecked Sendable {  // used by one thread at a time
   package let handle: ProcessHandle
   private var input: Descriptor?
@@ -8,7 +8,7 @@ package final class ChildProcess: @unchecked Sendable {  // used by one thread a
   private var unread: [UInt8] = []
 
   /// - Parameter keepsErrors: the child's standard error is ours; else it goes nowhere.
-  package init(arguments: [String], keepsErrors: Bool) throws(SystemError) {
+  package init(executable: String = "/proc/self/exe", arguments: [String], keepsErrors: Bool) throws(SystemError) {
     let (inputEnd, input) = try Self.makePipe()
     let (output, outputEnd) = try Self.makePipe()
     var actions = posix_spawn_file_actions_t()
@@ -17,7 +17,7 @@ package final class ChildProcess: @unchecked Sendable {  // used by one thread a
     posix_spawn_file_actions_adddup2(&actions, inputEnd.raw, STDIN_FILENO)
     posix_spawn_file_actions_adddup2(&actions, outputEnd.raw, STDOUT_FILENO)
     if !keepsErrors { posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0) }
-    var words = (["swap-monitor"] + arguments).map { strdup($0) } + [nil]
+    var words = ([executable] + arguments).map { strdup($0) } + [nil]
     defer { for word in words { free(word) } }
     var pid = pid_t()
     var environment =
@@ -25,8 +25,8 @@ package final class ChildProcess: @unchecked Sendable {  // used by one thread a
         strdup(String(decoding: $0, as: UTF8.self))
       } + [nil]  // `environ` itself is a global variable, which Swift 6 refuses
     defer { for variable in environment { free(variable) } }
-    let failure = posix_spawn(&pid, "/proc/self/exe", &actions, nil, &words, &environment)
-    if failure != 0 { throw SystemError("starting swap-monitor \(arguments.first ?? "")", errorNumber: failure) }
+    let failure = posix_spawn(&pid, executable, &actions, nil, &words, &environment)
+    if failure != 0 { throw SystemError("starting \(executable) \(arguments.first ?? "")", errorNumber: failure) }
     handle = try ProcessHandle(pid: pid)
     self.input = input
     self.output = output

@@ -12,10 +12,10 @@ enum Request {
 
 struct RegisterRequest: Decodable {
   struct RegionField: Decodable {
-    let address: UInt64
-    let size: UInt64
+    let address: WholeNumber
+    let size: WholeNumber
     let memfd: Int
-    let offset: UInt64
+    let offset: WholeNumber
   }
 
   let `protocol`: Int
@@ -24,7 +24,21 @@ struct RegisterRequest: Decodable {
   let regions: [RegionField]
 
   var regionRequests: [RegionRequest] {
-    regions.map { RegionRequest(address: $0.address, size: $0.size, file: $0.memfd, offset: $0.offset) }
+    regions.map {
+      RegionRequest(address: $0.address.value, size: $0.size.value, file: $0.memfd, offset: $0.offset.value)
+    }
+  }
+}
+
+/// A number from 0 to 2^64 - 1. (The decoder's own error for one that does not fit does not say where it stands.)
+struct WholeNumber: Decodable {
+  let value: UInt64
+
+  init(from decoder: any Decoder) throws {
+    do { value = try decoder.singleValueContainer().decode(UInt64.self) } catch {
+      throw DecodingError.typeMismatch(
+        UInt64.self, DecodingError.Context(codingPath: decoder.codingPath, debugDescription: "not a whole number"))
+    }
   }
 }
 
@@ -136,7 +150,8 @@ struct DecodedRequest {
 
   private static func typeName(_ type: any Any.Type) -> String {
     switch "\(type)" {
-    case "UInt64", "Int": "a whole number"
+    case "UInt64": "a whole number, not negative"
+    case "Int": "a whole number"
     case "String": "a string"
     case "Bool": "true or false"
     case let name where name.hasPrefix("Array"): "an array"

@@ -28,8 +28,9 @@ package struct FaultService<Ports: TenantPorts>: Sendable {
   package func serve(_ page: PageIndex, from process: Ports.Process) -> FaultOutcome {
     memory.ports.gate.shared {
       guard ledger.isOpen else {
-        // Left over from before the end of monitoring; the page is the guest's, and its reader finds it when woken.
-        process.wake(page..<(page + 1))
+        // Left over from before the end of monitoring, or the range could not be unregistered. Every page is the guest's,
+        // so a hole is zeros; and who waits for a page that is there finds it when woken.
+        if process.installZero(page).stop != nil { process.wake(page..<(page + 1)) }
         return .served
       }
       let record = ledger.record(of: page)
@@ -67,7 +68,7 @@ package struct FaultService<Ports: TenantPorts>: Sendable {
       ledger.faultWasRedundant()
       process.wake(page..<(page + 1))
       return .served
-    case .some(let stop): return outcome(of: stop)
+    case .some(let stop): return outcome(of: stop, page, process)
     }
   }
 
@@ -83,7 +84,7 @@ package struct FaultService<Ports: TenantPorts>: Sendable {
       ledger.pagesReturned(range, faultFrom: .redundant)
       process.wake(range)
       return .served
-    case .some(let stop): return outcome(of: stop)
+    case .some(let stop): return outcome(of: stop, page, process)
     }
   }
 
@@ -94,16 +95,20 @@ package struct FaultService<Ports: TenantPorts>: Sendable {
       // Either it is poisoned already, or it has content of its own: both times its reader need only look again.
       process.wake(page..<(page + 1))
       return .served
-    case .some(let stop): return outcome(of: stop)
+    case .some(let stop): return outcome(of: stop, page, process)
     }
   }
 
-  private func outcome(of stop: InstallResult.Stop) -> FaultOutcome {
+  private func outcome(of stop: InstallResult.Stop, _ page: PageIndex, _ process: Ports.Process) -> FaultOutcome {
     switch stop {
-    case .alreadyPresent: .served
-    case .eventPending, .outOfMemory: .retryLater
-    case .processGone: .processGone
-    case .failed(let number): .failed(PortFailure(.installPage, errorNumber: number))
+    case .alreadyPresent: return .served
+    case .eventPending, .outOfMemory: return .retryLater
+    case .processGone: return .processGone
+    case .failed(ErrorNumber.noEntry):
+      // The range is not registered any more, so its faults are the kernel's business: the reader need only look again.
+      process.wake(page..<(page + 1))
+      return .served
+    case .failed(let number): return .failed(PortFailure(.installPage, errorNumber: number))
     }
   }
 }

@@ -44,4 +44,5 @@ package enum ErrorNumber {
   package static let noSpace: Int32 = 28
   package static let noMemory: Int32 = 12
   package static let inputOutput: Int32 = 5
+  package static let noEntry: Int32 = 2
 }

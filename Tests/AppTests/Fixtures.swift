@@ -1,0 +1,147 @@
+import Glibc
+import Testing
+
+@testable import Adapters
+@testable import App
+@testable import Domain
+
+/// Whether this machine gives userfaultfds; says loudly when it does not.
+let hasUserfaultfd: Bool = {
+  do throws(SystemError) {
+    _ = try Userfaultfd.create()
+    return true
+  } catch {
+    Console.writeError("\n*** SKIPPED: no userfaultfd here (\(error)); the daemon's end-to-end tests do not run ***\n")
+    return false
+  }
+}()
+
+let isRoot = geteuid() == 0
+
+/// The program under test, beside the test bundle.
+let program: String = {
+  var path = [CChar](repeating: 0, count: 4096)
+  let count = readlink("/proc/self/exe", &path, path.count)
+  let text = String(decoding: path[0..<max(0, count)].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  return text.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" } + "/swap-monitor"
+}()
+
+/// The real daemon, in a process of its own, with a directory of its own.
+final class Daemon {
+  let directory: String
+  let process: ChildProcess
+  var socketPath: String { "\(directory)/run/socket" }
+  var swapDirectory: String { "\(directory)/swap" }
+
+  init(_ options: [String] = [], swapDirectory: String? = nil) throws {
+    directory = try Directory.makeTemporary()
+    process = try ChildProcess(
+      executable: program,
+      arguments: [
+        "serve", "--end-with-parent", "--log-level", "error", "--keep-free", "0", "--socket", "\(directory)/run/socket",
+        "--swap-dir", swapDirectory ?? "\(directory)/swap",
+      ] + options, keepsErrors: true)
+    try eventually("the daemon listens") { (try? Client(path: socketPath)) != nil }
+  }
+
+  deinit {
+    process.end(signal: SIGKILL)
+    for path in ["run/socket", "run", "swap", ""] where unlink("\(directory)/\(path)") != 0 { rmdir("\(directory)/\(path)") }
+  }
+
+  func client() throws -> Client { try Client(path: socketPath) }
+
+  func status(_ tenant: String) throws -> JSONValue { try client().ask(["op": "status", "tenant": .string(tenant)]) }
+
+  func state(_ tenant: String) throws -> String? { try status(tenant)["state"]?.text }
+
+  /// Its open descriptors.
+  var descriptorCount: Int {
+    var count = 0
+    guard let listing = opendir("/proc/\(process.handle.pid)/fd") else { return -1 }
+    defer { closedir(listing) }
+    while readdir(listing) != nil { count += 1 }
+    return count
+  }
+}
+
+/// The demo's tenant, driven line by line: a process of its own.
+final class TenantProcess {
+  static let name = Demo.tenantName
+  let process: ChildProcess
+
+  init(_ daemon: Daemon, pages: Int, seed: UInt64 = 7) throws {
+    process = try ChildProcess(
+      executable: program, arguments: [DemoTenant.command, daemon.socketPath, "\(pages)", "\(seed)"], keepsErrors: true)
+    _ = try answer("registered")
+  }
+
+  deinit { process.end(signal: SIGKILL) }
+
+  func answer(_ key: String) throws -> JSONValue {
+    while let line = process.readLine() {
+      if let answer = JSONValue.parse(Array(line.utf8)), answer[key] != nil { return answer }
+    }
+    throw Complaint("the tenant process ended before it said \(key)")
+  }
+
+  func mismatches() throws -> Int? {
+    process.writeLine("verify")
+    return try answer("mismatches")["mismatches"]?.int
+  }
+}
+
+/// Memory of the test process itself, which can be a tenant too: under "caller" it is not stopped.
+final class OwnTenant {
+  let memory: PatternMemory
+  let userfaultfd: Descriptor
+  let client: Client
+  let name: String
+  let geometry: PageGeometry
+
+  init(_ daemon: Daemon, name: String = "own", pages: Int = 256, registers: Bool = true) throws {
+    geometry = try #require(Machine.pageGeometry())
+    memory = try PatternMemory(pageCount: pages, geometry: geometry, seed: 11)
+    memory.fill(0..<pages)
+    userfaultfd = try Userfaultfd.create().descriptor
+    client = try daemon.client()
+    self.name = name
+    if registers { _ = try client.ask(request(), descriptors: [userfaultfd, memory.file]) }
+  }
+
+  var bytes: UInt64 { UInt64(geometry.bytes(inPages: memory.pageCount)) }
+
+  /// A right request; tests bend it.
+  func request(_ changes: [String: JSONValue] = [:], region: [String: JSONValue] = [:]) -> [String: JSONValue] {
+    var fields: [String: JSONValue] = [
+      "address": .unsigned(memory.address), "size": .unsigned(bytes), "memfd": 0, "offset": 0,
+    ]
+    fields.merge(region) { _, new in new }
+    var request: [String: JSONValue] = [
+      "op": "register", "protocol": 1, "tenant": .string(name), "freeze": "caller", "regions": [.object(fields)],
+    ]
+    request.merge(changes) { _, new in new }
+    return request
+  }
+
+  func ask(_ op: String, _ more: [String: JSONValue] = [:]) throws -> JSONValue {
+    try client.ask(["op": .string(op), "wait": true].merging(more) { _, new in new })
+  }
+}
+
+struct Complaint: Error, CustomStringConvertible {
+  let description: String
+  init(_ description: String) { self.description = description }
+}
+
+/// Waits for something that happens soon, by itself.
+func eventually(_ what: String, _ condition: () throws -> Bool) throws {
+  for _ in 0..<2000 {
+    if try condition() { return }
+    usleep(5000)
+  }
+  throw Complaint("it did not come to pass that \(what)")
+}
+
+/// The code of a refused request.
+func code(_ reply: JSONValue) -> String? { reply["error"]?["code"]?.text }
