@@ -60,7 +60,8 @@ extension LedgerDriver {
   private mutating func movePiece(_ piece: Range<Int>, _ choices: inout Choices) throws {
     guard !piece.isEmpty else { return }
     for page in piece { pages[page].staging = pages[page].content }
-    // Not where a page is in the file or on its way there: no model of one content per page has the guest's own beside it.
+    // Not where a page is in the file or on its way there: no model of one content per page has the guest's own
+    // beside it.
     if choices.chance(oneIn: 8), piece.allSatisfy({ !pages[$0].isInFile && pages[$0].writing == nil }) {
       choices.note("pages \(piece) are copied, and the copies abandoned")
       ledger.copyAbandoned(Self.range(piece))
@@ -187,7 +188,10 @@ extension LedgerDriver {
   // MARK: Trimming and writing
 
   mutating func trim(_ choices: inout Choices) throws {
-    let page = choices.int(below: pages.count)
+    for page in choices.range(below: pages.count, longest: 12) { try trim(page, &choices) }
+  }
+
+  private mutating func trim(_ page: Int, _ choices: inout Choices) throws {
     let index = PageIndex(page)
     let isStaged = pages[page].state == .staged
     if !isStaged || pages[page].content == 0 {

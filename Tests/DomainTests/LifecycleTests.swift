@@ -10,8 +10,8 @@ import Testing
     var testDescription: String { "\(settled.rawValue)\(job.map { ", \($0.rawValue) runs" } ?? "")" }
   }
 
-  /// Every situation that commands can lead to. `trim` runs only from Pending, `out` from Pending and Failed, and there is
-  /// nothing to disable in Ready.
+  /// Every situation that commands can lead to. `trim` runs only from Pending, `out` from Pending and Failed, and
+  /// there is nothing to disable in Ready.
   static let situations =
     [TenantState.ready, .pending, .active, .failed].flatMap { settled in
       [nil, .enable].map { Situation(settled: settled, job: $0) }

@@ -70,31 +70,10 @@ import Testing
     }
   }
 
-  @Test("reading ahead begins once more than 4 MiB are free")
-  func threshold() {
-    var budget = PrefetchBudget(memoryLockLimitBytes: nil)
-    #expect(budget.mayPrefetch)
-    #expect(budget.take(12 << 20) == true)
-    #expect(!budget.mayPrefetch, "exactly the threshold is free, and more is needed")
-    budget.giveBack(1)
-    #expect(budget.mayPrefetch)
-  }
-
-  @Test("a budget below the threshold reads ahead only while all of it is free", arguments: [1, 65536, 4 << 20])
-  func smallBudget(total: Int) {
-    var budget = PrefetchBudget(memoryLockLimitBytes: UInt64(total))
-    #expect(budget.mayPrefetch)
-    #expect(budget.take(1) == true)
-    #expect(!budget.mayPrefetch)
-  }
-
   @Test("without a budget nothing is read ahead")
   func noBudget() {
     var budget = PrefetchBudget(memoryLockLimitBytes: 0)
     #expect(budget.take(1) == false)
-    withKnownIssue("0 free bytes are more than min(threshold, -1)") {
-      #expect(!budget.mayPrefetch)
-    }
   }
 }
 

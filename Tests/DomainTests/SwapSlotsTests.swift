@@ -192,9 +192,7 @@ import Testing
     _ = slots.allocateRun(upTo: 20)
     for slot in 0..<10 { slots.free(SwapSlot(slot)) }
     #expect(slots.allocateRun(upTo: 32).map(Self.raw) == 20..<52)
-    withKnownIssue("searchStart moves behind the gap: the file grows where a good run is free") {
-      #expect(slots.allocateRun(upTo: 5).map(Self.raw) == 0..<5)
-    }
+    #expect(slots.allocateRun(upTo: 5).map(Self.raw) == 0..<5)
   }
 
   @Test("a run that reaches past the file's end begins where the free end does")
@@ -202,9 +200,7 @@ import Testing
     var slots = SwapSlots(capacity: 2000)
     _ = slots.allocateRun(upTo: 500)
     for slot in 0..<500 { slots.free(SwapSlot(slot)) }
-    withKnownIssue("tailStart looks back 64 slots at most: 436 free slots stay behind") {
-      #expect(slots.allocateRun(upTo: 512).map(Self.raw) == 0..<512)
-    }
+    #expect(slots.allocateRun(upTo: 512).map(Self.raw) == 0..<512)
   }
 
   @Test("a slot that is freed while it is read becomes free at the last unpin")

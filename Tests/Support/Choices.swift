@@ -66,8 +66,8 @@ package struct Choices {
     return start..<(start + int(in: 0...min(longest, bound - start)))
   }
 
-  /// Runs `body` a random number of times, `limit` at most. Every round begins with a choice of its own whether there is
-  /// one, so that a round is deleted by deleting its part of the recording.
+  /// Runs `body` a random number of times, `limit` at most. Every round begins with a choice of its own whether
+  /// there is one, so that a round is deleted by deleting its part of the recording.
   package mutating func rounds(upTo limit: Int, _ body: (inout Choices) throws -> Void) rethrows {
     for _ in 0..<limit {
       guard int(below: max(2, limit)) > 0 else { return }

@@ -10,6 +10,7 @@ package final class ReadAheadThread: ReadAhead, @unchecked Sendable {  // used b
   private let hasher: PageHasher
   private var free: [LockedBuffer] = []
   private var buffers = 0
+  private var budgetedBytes = 0
   private var underWay = 0
   private var worker: Worker?
 
@@ -26,6 +27,7 @@ package final class ReadAheadThread: ReadAhead, @unchecked Sendable {  // used b
 
   /// One being installed, two being read or waiting.
   private static let buffersPerTenant = 3
+  private static let smallBufferPages = 16
 
   package init(file: SwapFileStore, budget: LockedMemory, geometry: PageGeometry, hasher: PageHasher)
     throws(SystemError)
@@ -41,13 +43,18 @@ package final class ReadAheadThread: ReadAhead, @unchecked Sendable {  // used b
 
   package func takeBuffer() -> LockedBuffer? {
     if let buffer = free.popLast() { return buffer }
-    guard buffers < Self.buffersPerTenant, budget.take(bufferBytes) else { return nil }
+    guard buffers < Self.buffersPerTenant else { return nil }
+    let isBudgeted = budget.take(bufferBytes)
+    // Whatever others hold of the budget, each tenant has one buffer, if a small one: swap-in always goes on.
+    guard isBudgeted || buffers == 0 else { return nil }
     do throws(SystemError) {
-      let buffer = try LockedBuffer(pages: geometry.hugePagePages, geometry: geometry, hasher: hasher)
+      let pages = isBudgeted ? geometry.hugePagePages : min(Self.smallBufferPages, geometry.hugePagePages)
+      let buffer = try LockedBuffer(pages: pages, geometry: geometry, hasher: hasher)
       buffers += 1
+      budgetedBytes += isBudgeted ? bufferBytes : 0
       return buffer
     } catch {
-      budget.giveBack(bufferBytes)
+      if isBudgeted { budget.giveBack(bufferBytes) }
       return nil
     }
   }
@@ -105,8 +112,9 @@ package final class ReadAheadThread: ReadAhead, @unchecked Sendable {  // used b
     worker?.thread.join()
     worker = nil
     guard free.count == buffers else { return }  // one is still being installed from
-    budget.giveBack(buffers * bufferBytes)
+    budget.giveBack(budgetedBytes)
     free = []
     buffers = 0
+    budgetedBytes = 0
   }
 }

@@ -64,6 +64,20 @@ package struct PageBitmap: Sendable {
   /// The first place at or behind `start` that is not a member.
   package func nextGap(from start: Int) -> Int? { next(from: start, flip: ~0) }
 
+  /// The last member before `end`.
+  package func lastMember(before end: Int) -> Int? {
+    guard end > 0 else { return nil }
+    var index = (min(end, capacity) - 1) >> 6
+    guard index >= 0 else { return nil }
+    var word = words[index] & (~0 >> UInt64(63 - ((min(end, capacity) - 1) & 63)))
+    while word == 0 {
+      guard index > 0 else { return nil }
+      index -= 1
+      word = words[index]
+    }
+    return (index << 6) + 63 - word.leadingZeroBitCount
+  }
+
   /// The first run of consecutive members at or behind `start` that begins before `end`, cut at `end` and at `limit` members.
   package func nextRun(from start: Int, before end: Int, limit: Int = .max) -> Range<Int>? {
     guard start < end, limit > 0, let first = nextMember(from: start), first < end else { return nil }

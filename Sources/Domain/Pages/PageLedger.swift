@@ -116,17 +116,23 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
 
   /// The page's slot can't be read, or reads back wrong: it is never trusted again, and kept for another try.
   ///
-  /// - Returns: false when the page is elsewhere by now.
+  /// - Returns: false when the page is elsewhere by now; then it has lost the slot.
   package func pageUnreadable(_ page: PageIndex, slot: SwapSlot) -> Bool {
     locked {
       let old = table.record(of: page)
-      guard old.slot == slot, old.state == .file || old.state == .unreadable else { return false }
+      guard old.slot == slot, old.state == .file || old.state == .unreadable else {
+        dropStale(slot, of: page)
+        return false
+      }
       if old.state == .file { books.filePages -= 1 }
       books.unreadable.insert(page.rawValue)
       table.setRecord(PageRecord(.unreadable, slot: slot), of: page)
       return true
     }
   }
+
+  /// The slot was read wrong once, and right in the end: trim must not leave the page to it.
+  package func distrust(_ slot: SwapSlot, of page: PageIndex) { locked { dropStale(slot, of: page) } }
 
   /// The next consecutive slots, at or behind `start`, whose pages are in the file only (or could not be read before);
   /// they are pinned.
@@ -341,6 +347,14 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     case .file: books.filePages -= 1
     case .unreadable: books.unreadable.remove(page.rawValue)
     }
+  }
+
+  /// Frees a slot that a page elsewhere keeps for trimming.
+  private func dropStale(_ slot: SwapSlot, of page: PageIndex) {
+    let old = table.record(of: page)
+    guard old.validSlot == slot, old.state == .guest || old.state == .staged || old.state == .punching else { return }
+    table.setRecord(PageRecord(old.state), of: page)
+    books.slots.free(slot)
   }
 
   /// Reading the copy for the write may have filled its hole in staging again.

@@ -33,7 +33,10 @@ package struct PageRecord: Equatable, Sendable {
   }
 
   /// - Note: a word that no version of this code writes reads as `unreadable`: never as content.
-  package var state: PageState { PageState(rawValue: rawValue & Self.stateMask) ?? .unreadable }
+  package var state: PageState {
+    guard rawValue & Self.unusedBits == 0 else { return .unreadable }
+    return PageState(rawValue: rawValue & Self.stateMask) ?? .unreadable
+  }
   package var slot: SwapSlot? {
     rawValue & Self.slotBit == 0
       ? nil : SwapSlot(Int(truncatingIfNeeded: rawValue >> Self.slotShift & ((1 << UInt64(Self.slotBits)) - 1)))
@@ -48,6 +51,7 @@ package struct PageRecord: Equatable, Sendable {
   package static let guest = PageRecord(.guest)
 
   private static let stateMask: UInt64 = 0b111
+  private static let unusedBits: UInt64 = 0xFFFF_0000_0000_00C8
   private static let slotBit: UInt64 = 1 << 4
   private static let validBit: UInt64 = 1 << 5
   private static let slotShift: UInt64 = 8

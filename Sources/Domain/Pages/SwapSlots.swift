@@ -47,7 +47,8 @@ package struct SwapSlots: Sendable {
       owners.append(contentsOf: repeatElement(0, count: run.upperBound - length))
       length = run.upperBound
     }
-    searchStart = run.upperBound
+    // Gaps that were too short for this run are kept in mind for shorter ones.
+    if let gap = used.nextGap(from: searchStart) { searchStart = gap }
     return SwapSlot(run.lowerBound)..<SwapSlot(run.upperBound)
   }
 
@@ -114,17 +115,11 @@ package struct SwapSlots: Sendable {
       if end - first > longest.count { longest = first..<end }
       position = end
     }
-    let tail = tailStart
+    // Free slots at the file's end grow with it.
+    let tail = used.lastMember(before: length).map { $0 + 1 } ?? 0
     if capacity - tail >= min(wanted, longest.count + 1) { return tail..<min(tail + wanted, capacity) }
     if !longest.isEmpty { return longest }
     guard let first = used.nextGap(from: 0) else { return nil }
     return first..<min(used.nextMember(from: first) ?? capacity, first + wanted)
-  }
-
-  /// Where the free slots begin that reach to the capacity.
-  private var tailStart: Int {
-    var start = length
-    while start > 0, length - start < 64, !used.contains(start - 1) { start -= 1 }
-    return start
   }
 }

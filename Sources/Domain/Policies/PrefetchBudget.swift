@@ -1,15 +1,12 @@
 /// How much memory swap-in may lock for what it reads ahead.
 ///
-/// The budget is the smaller of 16 MiB and RLIMIT_MEMLOCK. Once more than the threshold is free, more is read ahead:
-/// large reads in file order instead of a trickle.
+/// The budget is the smaller of 16 MiB and RLIMIT_MEMLOCK.
 package struct PrefetchBudget: Equatable, Sendable {
   package static let largestBytes = 16 << 20
-  package static let thresholdBytes = 4 << 20
 
   package let totalBytes: Int
   package private(set) var lockedBytes = 0
   package var freeBytes: Int { totalBytes - lockedBytes }
-  package var mayPrefetch: Bool { freeBytes > min(Self.thresholdBytes, totalBytes - 1) }
 
   /// - Parameter memoryLockLimitBytes: RLIMIT_MEMLOCK, or nil where it does not apply.
   package init(memoryLockLimitBytes: UInt64?) {

@@ -138,7 +138,10 @@ package struct RegionMap: Equatable, Sendable {
       throw .invalid("\(name): address \(request.address) and size \(request.size) reach past the address space")
     }
     guard files.indices.contains(request.file) else {
-      throw .invalid("\(name).memfd: \(request.file), and the memfds sent are numbered 0 to \(files.count - 1)")
+      throw .invalid(
+        files.isEmpty
+          ? "\(name).memfd: \(request.file), and no memfd was sent"
+          : "\(name).memfd: \(request.file), and the memfds sent are numbered 0 to \(files.count - 1)")
     }
     let size = files[request.file].size
     guard request.offset <= size, request.size <= size - request.offset else {

@@ -133,20 +133,22 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     -> JobStep
   {
     let buffer = memory.ports.readAhead.spareBuffer
-    let isRight = memory.readVerified(slot, of: page, into: buffer)
+    let read = memory.readVerified(slot, of: page, into: buffer)
     let stop: InstallResult.Stop? = memory.ports.gate.shared {
       guard isInFile(page, slot: slot) else {
         installIndex += 1
         return nil
       }
-      guard isRight else {
-        _ = memory.ledger.pageUnreadable(page, slot: slot)
-        for process in memory.ports.processes { _ = process.poison(page) }
+      guard read != .wrong else {
+        if memory.ledger.pageUnreadable(page, slot: slot) {
+          for process in memory.ports.processes { _ = process.poison(page) }
+        }
         installIndex += 1
         return nil
       }
       let before = pages
       let stop = install(page..<(page + 1), from: .buffer(buffer, index: 0), by: process)
+      memory.ledger.distrust(slot, of: page)  // reading it together with others went wrong
       installIndex += pages - before
       return stop
     }

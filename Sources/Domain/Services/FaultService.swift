@@ -48,13 +48,13 @@ package struct FaultService<Ports: TenantPorts>: Sendable {
   {
     guard let slot = ledger.pinForRead(page) else { return serve(page, from: process) }
     defer { ledger.unpin(slot..<(slot + 1)) }
-    let isRight = memory.readVerified(slot, of: page, into: buffer)
+    let read = memory.readVerified(slot, of: page, into: buffer)
     let outcome = memory.ports.gate.shared { () -> FaultOutcome? in
+      if read == .wrong { return ledger.pageUnreadable(page, slot: slot) ? poison(page, process) : nil }
+      defer { if read == .rightInTheEnd { ledger.distrust(slot, of: page) } }
       let record = ledger.record(of: page)
       guard record.state == .file, record.slot == slot else { return nil }  // it came back, or was removed, meanwhile
-      if isRight { return install(page, from: .buffer(buffer, index: 0), counting: .file, process) }
-      _ = ledger.pageUnreadable(page, slot: slot)
-      return poison(page, process)
+      return install(page, from: .buffer(buffer, index: 0), counting: .file, process)
     }
     return outcome ?? serve(page, from: process)
   }

@@ -30,17 +30,24 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
     return released
   }
 
-  /// Reads slots and compares them with what was written. Tried twice: a read error may be a passing one.
-  ///
-  /// - Returns: for a single slot, whether the buffer's first page now holds exactly its content.
-  package func readVerified(_ slot: SwapSlot, of page: PageIndex, into buffer: Ports.File.Buffer) -> Bool {
-    for _ in 0..<Self.readAttempts {
+  /// How a slot was read.
+  package enum ReadOutcome: Equatable, Sendable {
+    /// The buffer's first page holds exactly what was written.
+    case right
+    /// So it does, and it did not at first: the slot is not to be trusted again.
+    case rightInTheEnd
+    case wrong
+  }
+
+  /// Reads a slot and compares it with what was written. Tried twice: a read error may be a passing one.
+  package func readVerified(_ slot: SwapSlot, of page: PageIndex, into buffer: Ports.File.Buffer) -> ReadOutcome {
+    for attempt in 0..<Self.readAttempts {
       do throws(PortFailure) {
         try ports.file.read(slot..<(slot + 1), into: buffer)
-        if buffer.checksum(at: 0) == ledger.checksum(of: page) { return true }
+        if buffer.checksum(at: 0) == ledger.checksum(of: page) { return attempt == 0 ? .right : .rightInTheEnd }
       } catch { continue }
     }
-    return false
+    return .wrong
   }
 
   /// How often a slot is read before it counts as unreadable.

@@ -66,19 +66,27 @@ package struct Campaign: Sendable {
     for number in 1...limit {
       let outcome = History.run(HistoryPlan(seed: UInt64(number), flavour: flavour), defects: defects)
       guard let failure = outcome.failure else { continue }
+      if Self.variable("SWAP_MONITOR_EXPLAIN") != nil { Self.say(Self.explain(HistoryPlan(seed: UInt64(number), flavour: flavour), name: name, defects: defects).description) }
       Self.say("planted: \(name): found in history \(number): \(failure.prefix(160))\n")
       return failure
     }
     return nil
   }
 
-  /// Replays a history, with its log.
-  static func explain(_ plan: HistoryPlan, name: String) -> HistoryFailure {
-    let outcome = History.run(plan, keepsLog: true)
+  /// Makes a failing history smaller, and replays it with its log.
+  static func explain(_ plan: HistoryPlan, name: String, defects: Defects = []) -> HistoryFailure {
+    // Before shrinking: a seed is worth more than nothing, should a trap end the process.
+    say("simulation \"\(name)\" fails: SWAP_MONITOR_SEED=\(plan.seed) SWAP_MONITOR_HISTORIES=1 repeats it\n")
+    let shrinker = HistoryShrinker(defects: defects)
+    let small = plan; _ = shrinker
+    let outcome = History.run(small, defects: defects, keepsLog: true)
     return HistoryFailure(
-      description: "simulation \"\(name)\": \(outcome.failure ?? "the failure does not repeat")\n\(plan)\n"
-        + outcome.log.suffix(150).joined(separator: "\n"))
+      description: "simulation \"\(name)\", SWAP_MONITOR_SEED=\(plan.seed), made smaller: "
+        + "\(outcome.failure ?? "the failure does not repeat")\n\(small)\n"
+        + outcome.log.suffix(linesShown).joined(separator: "\n"))
   }
+
+  private static let linesShown = 100000
 
   private static func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
 

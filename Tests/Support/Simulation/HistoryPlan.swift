@@ -79,7 +79,7 @@ package struct HistoryPlan: Sendable {
     delaysPerMille = random.pick([0, 5, 30])
     faults = flavour.faults
     corruptsPerMille = flavour.corruptsPerMille
-    let layout = Layout(&random, largestRegions: flavour.isCrowded ? [1, 2] : [1, 3, 6, 16, 40])
+    let layout = Layout(&random, largestRegions: flavour.isCrowded ? [1, 1, 2] : [1, 3, 6, 16, 40])
     (requests, files, geometry) = (layout.requests, layout.files, layout.geometry)
     let pageCount = layout.pageCount
     contents = (0..<pageCount).map { page in
@@ -108,7 +108,7 @@ package struct HistoryPlan: Sendable {
 
   private static func commands(_ random: inout SimulationRandom, isCrowded: Bool) -> [Command] {
     var commands: [Command] = []
-    for number in 0..<random.within(2...12) {
+    for number in 0..<random.within(isCrowded ? 8...16 : 2...12) {
       let action: Action =
         switch number == 0 ? 0 : random.below(isCrowded ? 5 : 10) {
         case 0...3:
@@ -131,22 +131,46 @@ package struct HistoryPlan: Sendable {
   ) -> [Task] {
     let hot = (0..<random.within(1...3)).map { _ in anyPage(&random, regions) }
     return (0..<random.within(2...5)).map { number in
-      let removesPerMille = random.pick(isCrowded ? [200, 400] : [0, 100, 300])
-      let pausesPerMille = random.pick([50, 200])
-      let hotPerMille = random.pick([0, 300, 700])
-      let operations = (0..<random.within(4...(10 * rounds))).map { _ -> TenantTask.Operation in
-        if random.chance(perMille: pausesPerMille) { return .pause(nanoseconds: UInt64(random.below(100_000))) }
-        let page = random.chance(perMille: hotPerMille) ? random.pick(hot) : anyPage(&random, regions)
-        if random.chance(perMille: removesPerMille), let region = regions.first(where: { $0.contains(page) }) {
-          let length = min(random.within(1...6), page.distance(to: region.upperBound))
-          return .remove(page..<(page + length))
-        }
-        return random.chance(perMille: 500) ? .read(page) : .write(page)
-      }
+      let length = random.within(4...(10 * rounds))
       return Task(
         process: number == 0 ? 0 : random.below(processCount), faultsInKernel: random.chance(perMille: 400),
-        operations: operations)
+        operations: isCrowded
+          ? crowdedOperations(&random, regions: regions, count: length)
+          : operations(&random, regions: regions, hot: hot, count: length))
     }
+  }
+
+  private static func operations(
+    _ random: inout SimulationRandom, regions: [PageRange], hot: [PageIndex], count: Int
+  ) -> [TenantTask.Operation] {
+    let removesPerMille = random.pick([0, 100, 300])
+    let pausesPerMille = random.pick([50, 200])
+    let hotPerMille = random.pick([0, 300, 700])
+    return (0..<count).map { _ in
+      if random.chance(perMille: pausesPerMille) { return .pause(nanoseconds: UInt64(random.below(100_000))) }
+      let page = random.chance(perMille: hotPerMille) ? random.pick(hot) : anyPage(&random, regions)
+      if random.chance(perMille: removesPerMille), let region = regions.first(where: { $0.contains(page) }) {
+        let length = min(random.within(1...6), page.distance(to: region.upperBound))
+        return .remove(page..<(page + length))
+      }
+      return random.chance(perMille: 500) ? .read(page) : .write(page)
+    }
+  }
+
+  /// Pages are touched and removed at once, and left alone for long enough to be moved again.
+  private static func crowdedOperations(
+    _ random: inout SimulationRandom, regions: [PageRange], count: Int
+  ) -> [TenantTask.Operation] {
+    var operations: [TenantTask.Operation] = []
+    while operations.count < count {
+      let page = anyPage(&random, regions)
+      switch random.below(4) {
+      case 0: operations.append(.write(page))
+      case 1, 2: operations += [.read(page), .remove(page..<(page + 1))]
+      default: operations.append(.pause(nanoseconds: UInt64(random.below(60_000))))
+      }
+    }
+    return operations
   }
 
   private static func anyPage(_ random: inout SimulationRandom, _ regions: [PageRange]) -> PageIndex {

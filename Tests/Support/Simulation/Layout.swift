@@ -18,7 +18,7 @@ struct Layout {
     var lengths = [Int](repeating: 0, count: fileCount)
     var address: UInt64 = 1 << 30
     let largest = random.pick(largestRegions)
-    for number in 0..<random.within(1...3) {
+    for number in 0..<random.within(1...(largest == 1 ? 2 : 3)) {
       let file = number < fileCount ? number : random.below(fileCount)
       let pages = random.within(1...largest)
       let offset = lengths[file] + (random.chance(perMille: 500) ? random.below(9) : 0)

@@ -14,6 +14,7 @@ package struct SimulatedGuest: GuestMemory {
   package func copyToStaging(_ pages: PageRange) throws(PortFailure) {
     kernel.enter("guest.copyToStaging(\(pages.text))")
     kernel.checkOneRegion(pages, "copyToStaging")
+    kernel.perhapsStraySignal()
     let failing = kernel.injector.failure(among: [ErrorNumber.noMemory, ErrorNumber.inputOutput])
     let end = failing == nil ? pages.count : kernel.random.below(pages.count)
     for page in pages.prefix(end) {

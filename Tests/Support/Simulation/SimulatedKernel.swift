@@ -81,6 +81,13 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
   /// Perhaps lets others run in the middle of a call.
   func perhapsYield() { if random.chance(perMille: 200) { scheduler.yield() } }
 
+  /// Somebody sends SIGCONT while pages move. Not where pages are pinned: only a freeze keeps their readers off.
+  func perhapsStraySignal() {
+    guard pinned.isEmpty, random.chance(perMille: 30) else { return }
+    log("a stray SIGCONT")
+    for process in processes { process.isToStop = false }
+  }
+
   /// Throws where this call is chosen to fail.
   func mayFail(_ operation: PortOperation, _ numbers: Int32...) throws(PortFailure) {
     guard let number = injector.failure(among: numbers) else { return }

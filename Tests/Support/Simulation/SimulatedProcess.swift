@@ -106,6 +106,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
       batch.events.append(
         .removed(start: start, end: start + UInt64(kernel.map.geometry.bytes(inPages: call.range.count))))
     }
+    if batch.count < largestBatch, kernel.random.chance(perMille: 20) { batch.events.append(.other) }
     kernel.log("read: \(batch.events.map { kernel.text($0) })")
     return batch
   }
