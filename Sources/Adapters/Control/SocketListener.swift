@@ -1,9 +1,12 @@
 internal import Glibc
+internal import Synchronization
 
 /// The daemon's listening socket. The file goes when the listener does.
 package final class SocketListener: Sendable {
   package let descriptor: Descriptor
   package let path: String
+  /// Given up for an instant when the process has no descriptor left, so that who knocks can be turned away.
+  private let spare = Mutex<Descriptor?>(SocketListener.openSpare())
 
   package enum Failure: Error {
     /// Another daemon answers there.
@@ -44,7 +47,23 @@ package final class SocketListener: Sendable {
     let (result, errorNumber) = retryingInterrupts { accept4(raw, __SOCKADDR_ARG(__sockaddr__: nil), nil, flags) }
     if result >= 0 { return try SequencedSocket(accepted: Descriptor(owning: result)) }
     if errorNumber == EAGAIN || errorNumber == ECONNABORTED { return nil }
+    if errorNumber == EMFILE || errorNumber == ENFILE { turnAway() }
     throw SystemError("accepting a connection", errorNumber: errorNumber)
+  }
+
+  /// Who waits to be let in would be reported as ready again and again.
+  private func turnAway() {
+    spare.withLock { spare in
+      spare = nil
+      let raw = accept4(descriptor.raw, __SOCKADDR_ARG(__sockaddr__: nil), nil, Int32(SOCK_CLOEXEC.rawValue))
+      if raw >= 0 { close(raw) }
+      spare = Self.openSpare()
+    }
+  }
+
+  private static func openSpare() -> Descriptor? {
+    let raw = open("/dev/null", O_RDONLY | O_CLOEXEC)
+    return raw >= 0 ? Descriptor(owning: raw) : nil
   }
 
   private static let backlog: Int32 = 128

@@ -11,6 +11,7 @@ enum Serve {
     try arguments.expectWords(0...0, "")
     if arguments.has("end-with-parent") { ChildProcess.endWithParent() }
     let log = Log(level: try logLevel(arguments))
+    Machine.raiseDescriptorLimit()
     let signals = try EndSignals()
     let configuration = try configuration(arguments, log)
     let server: Server

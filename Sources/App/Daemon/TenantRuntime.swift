@@ -13,6 +13,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   static let releaseDelayNanoseconds: UInt64 = 2_000_000
   /// When faults that wait for another try get it.
   static let retryDelayNanoseconds: UInt64 = 200_000
+  static let failureDelayNanoseconds: UInt64 = 20_000_000
 
   struct JobResult: Sendable {
     let job: TenantJob
@@ -124,6 +125,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     var service = EventService(memory: memory, files: fileFaults)
     var waiter = FaultWaiter(userfaultfds: memory.ports.processes.map(\.userfaultfd), wakeUp: wakeUp)
     var timeout: UInt64?
+    let log = Log.Limited(log)
     while !mustEnd {
       let somethingCame = waiter.wait(timeoutNanoseconds: timeout)
       let report = service.step()
@@ -137,9 +139,11 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       }
       let releasable = memory.ledger.counts.releasable
       if releasable >= Self.releaseThreshold || releasable > 0 && !somethingCame { releaseStaging() }
-      timeout =
-        report.waiting > 0
-        ? Self.retryDelayNanoseconds : memory.ledger.counts.releasable > 0 ? Self.releaseDelayNanoseconds : nil
+      if report.waiting > 0 {
+        timeout = report.failure == nil ? Self.retryDelayNanoseconds : Self.failureDelayNanoseconds
+      } else {
+        timeout = memory.ledger.counts.releasable > 0 ? Self.releaseDelayNanoseconds : nil
+      }
     }
   }
 
@@ -151,6 +155,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
 
   private func serveFileFaults(_ buffer: LockedBuffer) {
     let service = FaultService(memory: memory)
+    let log = Log.Limited(log)
     while let fault = fileFaults.queue.take() {
       let process = memory.ports.processes[fault.process]
       switch service.serveFromFile(fault.page, from: process, buffer: buffer) {
@@ -158,6 +163,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       case .processGone: processGone()
       case .failed(let failure):
         log.warning("tenant \(name): \(ProtocolError(failure).message)")
+        pause(Self.failureDelayNanoseconds)
         process.wake(fault.page..<(fault.page + 1))
       case .retryLater, .needsFile:
         // Woken, its thread faults again; so nothing is kept here.
@@ -218,7 +224,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
 
   private func pause(_ nanoseconds: UInt64) {
     let deadline = memory.ports.clock.nowNanoseconds + nanoseconds
-    monitor.withLock { if !isEnding && !isAborting { monitor.wait(untilNanoseconds: deadline) } }
+    monitor.withLock { if !isEnding { monitor.wait(untilNanoseconds: deadline) } }
   }
 
   private func finishProgress(_ pages: Int) {

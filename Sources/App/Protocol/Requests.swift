@@ -107,6 +107,9 @@ struct DecodedRequest {
       guard let command = TenantCommand(rawValue: op) else { break }
       return .command(command, try decode(CommandRequest.self, bytes))
     case "status": return .status(tenant: try decode(Tenant.self, bytes).tenant)
+    case "add-process":
+      throw ProtocolError(
+        .unsupported, "add-process: this version serves tenants of one process, the one that registers")
     case "list": return .list(after: try decode(After.self, bytes).after)
     default: break
     }
