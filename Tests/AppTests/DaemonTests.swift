@@ -124,7 +124,7 @@ struct DaemonTests {
 
   @Test func `a tenant that dies is forgotten at once, in the middle of anything`() throws {
     let daemon = try Daemon()
-    let before = daemon.descriptorCount
+    let before = try daemon.settledDescriptorCount()
     for op in ["enable", "out", "status"] {
       let tenant = try TenantProcess(daemon, pages: Self.pages)
       let client = try daemon.client()

@@ -73,6 +73,57 @@ struct DiskTests {
     #expect(own.memory.mismatches(in: 0..<own.memory.pageCount) == 0)
   }
 
+  /// Of the daemon's swap files, which are unnamed and found by its descriptors, the one with content.
+  private func filledSwapFile(of daemon: Daemon) throws -> Descriptor {
+    for number in 3..<256 {
+      let path = "/proc/\(daemon.process.handle.pid)/fd/\(number)"
+      var target = [CChar](repeating: 0, count: 512)
+      let count = readlink(path, &target, target.count)
+      guard count > 0 else { continue }
+      let text = String(decoding: target[0..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+      guard text.hasPrefix(daemon.swapDirectory), text.hasSuffix("(deleted)") else { continue }
+      let file = Descriptor(owning: open(path, O_RDWR))
+      if lseek(file.raw, 0, SEEK_END) > 0 { return file }
+    }
+    throw Complaint("the daemon has no swap file with content")
+  }
+
+  @Test func `a page that reads back wrong is SIGBUS at its reader, never other bytes, and disable says so`() throws {
+    let daemon = try Daemon()
+    let neighbour = try OwnTenant(daemon)
+    let tenant = try TenantProcess(daemon, pages: 1024)
+    let client = try daemon.client()
+    let name = JSONValue.string(TenantProcess.name)
+    for op in ["enable", "trim", "out"] { _ = try client.ask(["op": .string(op), "tenant": name, "wait": true]) }
+    let file = try filledSwapFile(of: daemon)
+    var byte: UInt8 = 0
+    #expect(pread(file.raw, &byte, 1, 5 * 4096 + 77) == 1)
+    byte ^= 0x10
+    #expect(pwrite(file.raw, &byte, 1, 5 * 4096 + 77) == 1)
+    let refusal = try client.exchange(["op": "disable", "tenant": name, "wait": true])
+    #expect(code(refusal) == "io-error", "\(refusal)")
+    let status = try daemon.status(TenantProcess.name)
+    #expect(status["state"] == "Failed" && metric(status, "unreadable_pages") == 1 && metric(status, "swap_pages") == 0)
+    // Repaired, it is read again and comes back: nothing was given up.
+    byte ^= 0x10
+    #expect(pwrite(file.raw, &byte, 1, 5 * 4096 + 77) == 1)
+    #expect(try client.ask(["op": "disable", "tenant": name, "wait": true])["state"] == "Ready")
+    #expect(try tenant.mismatches() == 0)
+
+    for op in ["enable", "trim", "out"] { _ = try client.ask(["op": .string(op), "tenant": name, "wait": true]) }
+    let newFile = try filledSwapFile(of: daemon)
+    #expect(pread(newFile.raw, &byte, 1, 5 * 4096 + 77) == 1)
+    byte ^= 0x01
+    #expect(pwrite(newFile.raw, &byte, 1, 5 * 4096 + 77) == 1)
+    tenant.process.writeLine("verify")
+    #expect(throws: Complaint.self, "its reader is killed") { try tenant.answer("mismatches") }
+    #expect(tenant.process.end() == nil, "by a signal")
+    try eventually("the dead tenant is forgotten") { try daemon.client().list().count == 1 }
+    _ = try neighbour.ask("enable")
+    _ = try neighbour.ask("disable")
+    #expect(neighbour.memory.mismatches(in: 0..<neighbour.memory.pageCount) == 0)
+  }
+
   @Test func `a swap directory that can't be used is named, with exit code 1`() throws {
     let child = try ChildProcess(
       executable: program, arguments: ["serve", "--socket", "/tmp/swap-monitor-never", "--swap-dir", "/proc/nowhere"],

@@ -55,6 +55,16 @@ final class Daemon {
 
   func state(_ tenant: String) throws -> String? { try status(tenant)["state"]?.text }
 
+  /// Its open descriptors, once nothing comes or goes any more.
+  func settledDescriptorCount() throws -> Int {
+    var counts: [Int] = []
+    try eventually("the daemon comes to rest") {
+      counts.append(descriptorCount)
+      return counts.count >= 10 && Set(counts.suffix(10)).count == 1
+    }
+    return descriptorCount
+  }
+
   /// Its open descriptors.
   var descriptorCount: Int {
     var count = 0

@@ -12,7 +12,7 @@ struct RegistrationTests {
     let daemon = try Daemon()
     let own = try OwnTenant(daemon, registers: false)
     _ = try own.client.ask(["op": "list"])  // the connection is let in by now
-    let before = daemon.descriptorCount
+    let before = try daemon.settledDescriptorCount()
     let right = [own.userfaultfd, own.memory.file]
     let page = JSONValue.int(own.geometry.pageBytes)
     let cases: [([String: JSONValue], [Descriptor], String, String)] = [
