@@ -29,7 +29,7 @@ let package = Package(
     .testTarget(name: "DomainTests", dependencies: ["Domain", "TestSupport"], cSettings: gnu, swiftSettings: common),
     .testTarget(
       name: "AdaptersTests", dependencies: ["Adapters", "Domain", "TestSupport", "KernelHeaders"], cSettings: gnu,
-      swiftSettings: common),
+      swiftSettings: common + [.enableExperimentalFeature("Extern")]),
     .testTarget(
       name: "AppTests", dependencies: ["App", "Adapters", "Domain", "TestSupport"], cSettings: gnu,
       swiftSettings: common),

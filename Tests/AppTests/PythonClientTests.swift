@@ -6,15 +6,20 @@ import Testing
 
 private let python = (["/usr/bin/python3", "/usr/local/bin/python3", "/bin/python3"] as [String]).first { access($0, X_OK) == 0 }
 
-/// A client written from PROTOCOL.md in another language.
+/// Clients written from PROTOCOL.md in another language.
 @Suite(.enabled(if: hasUserfaultfd))
 struct PythonClientTests {
-  @Test(.enabled(if: python != nil, "python3 is not installed"))
-  func `it is swapped out and reads itself back`() throws {
+  @Test(
+    .enabled(if: python != nil, "python3 is not installed"),
+    arguments: [
+      "client.py",  // swapped out, reads itself back
+      "unstoppable.py",  // enable fails, nothing has changed
+    ])
+  func `it finds all its bytes right`(_ name: String) throws {
     let daemon = try Daemon()
-    let script = #filePath.split(separator: "/").dropLast(2).reduce("") { "\($0)/\($1)" } + "/Clients/client.py"
+    let script = #filePath.split(separator: "/").dropLast(2).reduce("") { "\($0)/\($1)" } + "/Clients/\(name)"
     let child = try ChildProcess(
-      executable: try #require(python), arguments: [script, daemon.socketPath, "32"], keepsErrors: true)
+      executable: try #require(python), arguments: ["-B", script, daemon.socketPath], keepsErrors: true)
     #expect(child.readLine() == "verified")
     #expect(child.end() == 0)
   }

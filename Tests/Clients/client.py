@@ -3,7 +3,6 @@
 
 Usage: client.py SOCKET [MEBIBYTES]. Prints "verified" and exits 0 when every byte came back right. Linux, x86-64 or arm64.
 """
-import array
 import ctypes
 import fcntl
 import json
@@ -16,6 +15,7 @@ import sys
 
 SYS_USERFAULTFD = {"x86_64": 323, "aarch64": 282}[platform.machine()]
 USERFAULTFD_IOC_NEW = 0xAA00
+UFFD_USER_MODE_ONLY = 1
 F_ADD_SEALS, F_SEAL_SHRINK = 1033, 2
 
 
@@ -26,60 +26,77 @@ def make_userfaultfd():
         return fcntl.ioctl(device, USERFAULTFD_IOC_NEW, flags)
     except OSError:
         libc = ctypes.CDLL(None, use_errno=True)
-        descriptor = libc.syscall(SYS_USERFAULTFD, flags | 1)  # UFFD_USER_MODE_ONLY
+        descriptor = libc.syscall(SYS_USERFAULTFD, flags | UFFD_USER_MODE_ONLY)
         if descriptor < 0:
             raise OSError(ctypes.get_errno(), "userfaultfd")
         return descriptor
 
 
 class Client:
+    """A connection: a packet for a packet."""
+
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.connect(path)
 
-    def ask(self, request, descriptors=()):
+    def exchange(self, request, descriptors=()):
         socket.send_fds(self.socket, [json.dumps(request).encode()], list(descriptors))
-        reply = json.loads(self.socket.recv(65536))
+        return json.loads(self.socket.recv(65536))
+
+    def ask(self, request, descriptors=()):
+        reply = self.exchange(request, descriptors)
         if not reply["ok"]:
             raise SystemExit(f"{request['op']}: {reply['error']['code']}: {reply['error']['message']}")
         return reply
 
 
-def main():
-    path = sys.argv[1]
-    size = int(sys.argv[2] if len(sys.argv) > 2 else 16) << 20
-    memfd = os.memfd_create("guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(memfd, size)
-    fcntl.fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK)
-    memory = mmap.mmap(memfd, size, mmap.MAP_SHARED)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    content = random.Random(1).randbytes(size // 2)
-    memory[: len(content)] = content  # the second half stays a hole
+class Tenant:
+    """Memory of this process, full of random bytes, registered under a name."""
 
-    client = Client(path)
-    name = f"python-{os.getpid()}"
-    region = {"address": address, "size": size, "memfd": 0, "offset": 0}
-    client.ask(
-        {"op": "register", "protocol": 1, "tenant": name, "freeze": "signal", "regions": [region], "id": 1},
-        [make_userfaultfd(), memfd],
-    )
-    pages = len(content) // mmap.PAGESIZE
-    # Another connection commands, as an operator would: this process is stopped while its memory is moved.
+    def __init__(self, path, name, size, filled=None, freeze="signal"):
+        self.memfd = os.memfd_create("guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.memfd, size)
+        fcntl.fcntl(self.memfd, F_ADD_SEALS, F_SEAL_SHRINK)
+        self.memory = mmap.mmap(self.memfd, size, mmap.MAP_SHARED)
+        self.content = bytearray(random.Random(1).randbytes(size if filled is None else filled))
+        self.memory[: len(self.content)] = bytes(self.content)  # what follows stays a hole
+        self.userfaultfd = make_userfaultfd()
+        self.client = Client(path)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        region = {"address": address, "size": size, "memfd": 0, "offset": 0}
+        self.client.ask(
+            {"op": "register", "protocol": 1, "tenant": name, "freeze": freeze, "regions": [region]},
+            [self.userfaultfd, self.memfd],
+        )
+
+    def write(self, offset, data):
+        self.memory[offset : offset + len(data)] = data
+        self.content[offset : offset + len(data)] = data
+
+    def is_intact(self):
+        return self.memory[: len(self.content)] == self.content
+
+
+def main():
+    size = int(sys.argv[2] if len(sys.argv) > 2 else 16) << 20
+    tenant = Tenant(sys.argv[1], f"python-{os.getpid()}", size, filled=size // 2)
+    client, pages = tenant.client, size // 2 // mmap.PAGESIZE
     status = client.ask({"op": "enable"})
     assert status["state"] == "Pending" and status["metrics"]["staging_pages"] == pages, status
-    assert memory[12345] == content[12345]  # comes back by a fault
+    assert tenant.memory[12345] == tenant.content[12345]  # comes back by a fault
     client.ask({"op": "trim", "wait": True})
     status = client.ask({"op": "out", "wait": True})
     assert status["state"] == "Active" and status["metrics"]["swap_pages"] >= pages - 1, status
-    assert memory[: len(content)] == content
-    assert memory[size - 1] == 0
-    memory[0:5] = b"hello"
+    assert tenant.is_intact()
+    assert tenant.memory[size - 1] == 0
+    tenant.write(0, b"hello")
     client.ask({"op": "enable"})
     status = client.ask({"op": "disable", "wait": True})
     assert status["state"] == "Ready" and status["metrics"]["staging_pages"] == 0, status
-    assert memory[0:5] == b"hello" and memory[5 : len(content)] == content[5:]
+    assert tenant.is_intact()
     client.ask({"op": "unregister"})
     print("verified")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ import Testing
   struct Planted: Sendable, CustomTestStringConvertible {
     let defect: Defects
     let testDescription: String
-    var isCrowded = false
+    var style = HistoryPlan.Style.mixed
   }
 
   static let planted: [Planted] = [
@@ -19,11 +19,11 @@ import Testing
     Planted(defect: .lookSeesNobody, testDescription: "tasks inside madvise are not seen"),
     Planted(defect: .checksumsCollide, testDescription: "all checksums are the same"),
     Planted(defect: .installOverwrites, testDescription: "COPY overwrites"),
-    Planted(defect: .zeroPageHidesPresence, testDescription: "redundant faults settle removals", isCrowded: true),
+    Planted(defect: .zeroPageHidesPresence, testDescription: "redundant faults settle removals", style: .crowd),
   ]
 
   @Test(arguments: planted) func isFound(_ planted: Planted) throws {
-    let campaign = Campaign(name: planted.testDescription, flavour: .init(isCrowded: planted.isCrowded))
+    let campaign = Campaign(name: planted.testDescription, flavour: .init(style: planted.style))
     let found = campaign.find(planted.defect, within: 60000)
     #expect(found != nil, "\(planted.testDescription): no history of 60000 lost anything")
   }

@@ -1,8 +1,9 @@
 import TestSupport
 import Testing
 
-/// Random histories of tenants under the daemon's services, over the simulated kernel: whatever is interleaved, every page
-/// reads as it should. `SWAP_MONITOR_SEED` and `SWAP_MONITOR_HISTORIES` (default 200) say which histories, and how many.
+/// Random histories of tenants under the daemon's services, over the simulated kernel: whatever is interleaved, every
+/// page reads as it should. `SWAP_MONITOR_SEED` and `SWAP_MONITOR_HISTORIES` (default 200) say which histories, and how
+/// many.
 @Suite struct SimulationTests {
   /// Nothing is made to fail, but processes may die.
   @Test func noPageIsLost() throws {
@@ -10,7 +11,11 @@ import Testing
   }
 
   @Test func noPageIsLostInACrowd() throws {
-    try Campaign(name: "crowd", flavour: .init(mayKill: false, isCrowded: true)).run(share: 50)
+    try Campaign(name: "crowd", flavour: .init(mayKill: false, style: .crowd)).run(share: 50)
+  }
+
+  @Test func noPageIsLostToTrim() throws {
+    try Campaign(name: "trimming", flavour: .init(mayKill: false, style: .trimming)).run(share: 30)
   }
 
   /// Any port call may fail at any time.

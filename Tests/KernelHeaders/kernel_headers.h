@@ -2,21 +2,113 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <limits.h>
 #include <linux/userfaultfd.h>
+#include <signal.h>
+#include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/uio.h>
 
 // Macros with casts or sizeof are not imported into Swift; an inline function carries their value over.
-static inline unsigned long header_UFFDIO_API(void) { return UFFDIO_API; }
-static inline unsigned long header_UFFDIO_REGISTER(void) { return UFFDIO_REGISTER; }
-static inline unsigned long header_UFFDIO_UNREGISTER(void) { return UFFDIO_UNREGISTER; }
-static inline unsigned long header_UFFDIO_WAKE(void) { return UFFDIO_WAKE; }
-static inline unsigned long header_UFFDIO_COPY(void) { return UFFDIO_COPY; }
-static inline unsigned long header_UFFDIO_ZEROPAGE(void) { return UFFDIO_ZEROPAGE; }
-static inline unsigned long header_UFFDIO_WRITEPROTECT(void) { return UFFDIO_WRITEPROTECT; }
+#define VALUE(name) \
+  static inline unsigned long long header_##name(void) { return (unsigned long long)(name); }
+#define LAYOUT(type) \
+  static inline unsigned long long header_sizeof_##type(void) { return sizeof(struct type); }
+#define FIELD(type, label, field) \
+  static inline unsigned long long header_offset_##type##_##label(void) { return offsetof(struct type, field); }
+
+VALUE(UFFD_API)
+VALUE(USERFAULTFD_IOC_NEW)
+VALUE(UFFDIO_API)
+VALUE(UFFDIO_REGISTER)
+VALUE(UFFDIO_UNREGISTER)
+VALUE(UFFDIO_WAKE)
+VALUE(UFFDIO_COPY)
+VALUE(UFFDIO_ZEROPAGE)
+VALUE(UFFDIO_WRITEPROTECT)
+VALUE(_UFFDIO_WRITEPROTECT)
+VALUE(UFFD_USER_MODE_ONLY)
+VALUE(UFFD_FEATURE_EVENT_REMOVE)
+VALUE(UFFD_FEATURE_SIGBUS)
+VALUE(UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
+VALUE(UFFDIO_REGISTER_MODE_MISSING)
+VALUE(UFFDIO_REGISTER_MODE_WP)
+VALUE(UFFDIO_WRITEPROTECT_MODE_WP)
+VALUE(UFFD_EVENT_PAGEFAULT)
+VALUE(UFFD_EVENT_REMOVE)
+VALUE(UFFD_PAGEFAULT_FLAG_WP)
+
+VALUE(EPOLLIN)
+VALUE(EPOLLOUT)
+VALUE(EPOLLERR)
+VALUE(EPOLLHUP)
+VALUE(EPOLL_CTL_ADD)
+VALUE(EPOLL_CTL_DEL)
+VALUE(EPOLL_CTL_MOD)
+VALUE(EPOLL_CLOEXEC)
+VALUE(EFD_CLOEXEC)
+VALUE(EFD_NONBLOCK)
+VALUE(SFD_CLOEXEC)
+VALUE(SFD_NONBLOCK)
+VALUE(RWF_NOWAIT)
+VALUE(PR_SET_PDEATHSIG)
+VALUE(SCM_RIGHTS)
+VALUE(IOV_MAX)
+VALUE(SYS_userfaultfd)
+VALUE(SYS_madvise)
+VALUE(SYS_pidfd_send_signal)
+VALUE(SYS_pidfd_open)
+VALUE(SYS_process_madvise)
+
+LAYOUT(uffd_msg)
+FIELD(uffd_msg, event, event)
+FIELD(uffd_msg, flags, arg.pagefault.flags)
+FIELD(uffd_msg, address, arg.pagefault.address)
+FIELD(uffd_msg, start, arg.remove.start)
+FIELD(uffd_msg, end, arg.remove.end)
+LAYOUT(uffdio_api)
+FIELD(uffdio_api, api, api)
+FIELD(uffdio_api, features, features)
+FIELD(uffdio_api, ioctls, ioctls)
+LAYOUT(uffdio_range)
+FIELD(uffdio_range, start, start)
+FIELD(uffdio_range, len, len)
+LAYOUT(uffdio_register)
+FIELD(uffdio_register, range, range)
+FIELD(uffdio_register, mode, mode)
+FIELD(uffdio_register, ioctls, ioctls)
+LAYOUT(uffdio_copy)
+FIELD(uffdio_copy, dst, dst)
+FIELD(uffdio_copy, src, src)
+FIELD(uffdio_copy, len, len)
+FIELD(uffdio_copy, mode, mode)
+FIELD(uffdio_copy, copy, copy)
+LAYOUT(uffdio_zeropage)
+FIELD(uffdio_zeropage, range, range)
+FIELD(uffdio_zeropage, mode, mode)
+FIELD(uffdio_zeropage, zeropage, zeropage)
+LAYOUT(uffdio_writeprotect)
+FIELD(uffdio_writeprotect, range, range)
+FIELD(uffdio_writeprotect, mode, mode)
+LAYOUT(epoll_event)
+FIELD(epoll_event, events, events)
+FIELD(epoll_event, data, data)
+LAYOUT(signalfd_siginfo)
+FIELD(signalfd_siginfo, signo, ssi_signo)
+LAYOUT(cmsghdr)
+FIELD(cmsghdr, len, cmsg_len)
+FIELD(cmsghdr, level, cmsg_level)
+FIELD(cmsghdr, type, cmsg_type)
+
 static inline unsigned long header_CMSG_LEN(unsigned long n) { return CMSG_LEN(n); }
 static inline unsigned long header_CMSG_SPACE(unsigned long n) { return CMSG_SPACE(n); }
+static inline unsigned long long header_makedev(unsigned int major_number, unsigned int minor_number) {
+  return makedev(major_number, minor_number);
+}

@@ -93,8 +93,6 @@ package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {  // i
     }
   }
 
-  package func takeIfAny() -> Element? { monitor.withLock { elements.isEmpty ? nil : elements.removeFirst() } }
-
   package func close() {
     monitor.withLock {
       isClosed = true

@@ -29,7 +29,11 @@ package enum Machine {
   package static var effectiveUser: UInt32 { geteuid() }
   package static var processIdentifier: Int32 { getpid() }
 
-  package static func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+  /// nil where the variable is not set, or empty.
+  package static func environment(_ name: String) -> String? {
+    guard let text = getenv(name).map({ String(cString: $0) }), !text.isEmpty else { return nil }
+    return text
+  }
 
   /// Words from the kernel's random source.
   package static func randomWords(_ count: Int) -> [UInt64] {

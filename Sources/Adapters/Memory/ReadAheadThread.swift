@@ -39,7 +39,10 @@ package final class ReadAheadThread: ReadAhead, @unchecked Sendable {  // used b
     spareBuffer = try LockedBuffer(pages: 1, geometry: geometry, hasher: hasher)
   }
 
-  deinit { releaseAll() }
+  deinit {
+    releaseAll()
+    budget.giveBack(budgetedBytes)  // of buffers that were never given back: their holders are gone as well
+  }
 
   package func takeBuffer() -> LockedBuffer? {
     if let buffer = free.popLast() { return buffer }

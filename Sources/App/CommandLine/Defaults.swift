@@ -5,9 +5,10 @@ enum Defaults {
   static let version = "0.1.0"
 
   static func socketPath() -> String {
-    if let path = Machine.environment("SWAP_MONITOR_SOCKET"), !path.isEmpty { return path }
+    if let path = Machine.environment("SWAP_MONITOR_SOCKET") { return path }
     if Machine.effectiveUser == 0 { return "/run/swap-monitor/swap-monitor.sock" }
-    return "\(Machine.environment("XDG_RUNTIME_DIR") ?? "/tmp")/swap-monitor.sock"
+    if let directory = Machine.environment("XDG_RUNTIME_DIR") { return "\(directory)/swap-monitor.sock" }
+    return "/tmp/swap-monitor-\(Machine.effectiveUser).sock"
   }
 
   static func swapDirectory() -> String {

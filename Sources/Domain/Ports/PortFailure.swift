@@ -7,7 +7,6 @@ package enum PortOperation: String, Sendable {
   case writeStaging = "writing staging memory"
   case releaseStaging = "freeing staging memory"
   case createStaging = "creating staging memory"
-  case createTables = "creating page tables"
   case writeSwapFile = "writing the swap file"
   case readSwapFile = "reading the swap file"
   case flushSwapFile = "flushing the swap file"

@@ -106,13 +106,13 @@ package struct MoveService<Ports: TenantPorts> {
   private mutating func settle(_ piece: PageRange) throws(PortFailure) {
     var position = piece.lowerBound
     while position < piece.upperBound {
-      let left: PageRange?
+      let rest = position..<piece.upperBound
+      let left = dataOrEverything(in: rest)
       do throws(PortFailure) {
-        left = try memory.ports.guest.nextData(in: position..<piece.upperBound)
         if let left { try memory.ports.guest.restoreFromStaging(left) }
       } catch {
-        // What is there is not known: the staged copy is kept, and installed wherever there is a hole.
-        memory.ledger.pagesStaged(position..<piece.upperBound)
+        // Writing to memory that is there does not fail. Should it ever: the copy is kept, and installed where a hole is.
+        memory.ledger.pagesStaged(rest)
         throw error
       }
       let holes = position..<(left?.lowerBound ?? piece.upperBound)
@@ -124,6 +124,11 @@ package struct MoveService<Ports: TenantPorts> {
       memory.ledger.punchUndone(left)
       position = left.upperBound
     }
+  }
+
+  /// What a punch left behind. Where that can't be told, everything counts as left: it is all put back.
+  private func dataOrEverything(in range: PageRange) -> PageRange? {
+    do throws(PortFailure) { return try memory.ports.guest.nextData(in: range) } catch { return range }
   }
 
   /// - Returns: false when an event must be read first; the window is then tried again.

@@ -9,6 +9,7 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
   package var pages: Int { zeroPages + unchangedPages }
   private let memory: TenantMemory<Ports>
   private var cursor = PageIndex(0)
+  private var examined: [PageRange] = []
   private var zero: [PageIndex] = []
   private var unchanged: [PageIndex] = []
 
@@ -17,12 +18,14 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
   package mutating func step() throws(JobFailure) -> JobStep {
     zero.removeAll(keepingCapacity: true)
     unchanged.removeAll(keepingCapacity: true)
+    examined.removeAll(keepingCapacity: true)
     var compared = 0
     let end = PageIndex(memory.map.pageCount)
     while compared < Self.pagesPerStep,
       let run = memory.ledger.nextStaged(from: cursor, before: end, limit: Self.pagesPerStep - compared)
     {
       for page in run { examine(page) }
+      examined.append(run)
       compared += run.count
       cursor = run.upperBound
     }
@@ -49,10 +52,10 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
 
   private mutating func drop() {
     memory.ports.gate.exclusive {
-      for page in zero {
-        if memory.ledger.dropZero(page) { zeroPages += 1 } else { memory.ledger.copyAbandoned(page..<(page + 1)) }
-      }
+      for page in zero where memory.ledger.dropZero(page) { zeroPages += 1 }
       for page in unchanged where memory.ledger.dropUnchanged(page) { unchangedPages += 1 }
+      // Looking at a copy that was given back meanwhile has filled its hole in staging again.
+      for run in examined { memory.ledger.copyAbandoned(run) }
     }
   }
 }

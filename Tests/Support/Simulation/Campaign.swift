@@ -32,12 +32,14 @@ package struct Campaign: Sendable {
       total.steps += outcome.steps
       total.movedPages += outcome.movedPages
       total.writtenPages += outcome.writtenPages
-      total.trimmedPages += outcome.trimmedPages
+      total.zeroPages += outcome.zeroPages
+      total.unchangedPages += outcome.unchangedPages
       guard outcome.failure != nil else { continue }
       throw Self.explain(plan, name: name)
     }
-    Self.say("simulation \"\(name)\" from seed \(first): \(total.steps) steps, \(total.movedPages) pages moved, "
-      + "\(total.writtenPages) written, \(total.trimmedPages) trimmed\n")
+    Self.say(
+      "simulation \"\(name)\" from seed \(first): \(total.steps) steps, \(total.movedPages) pages moved, "
+        + "\(total.writtenPages) written, trimmed \(total.zeroPages) zero and \(total.unchangedPages) unchanged\n")
   }
 
   /// Takes one history after another, and makes in each replay another one of its port calls fail.
@@ -66,7 +68,6 @@ package struct Campaign: Sendable {
     for number in 1...limit {
       let outcome = History.run(HistoryPlan(seed: UInt64(number), flavour: flavour), defects: defects)
       guard let failure = outcome.failure else { continue }
-      if Self.variable("SWAP_MONITOR_EXPLAIN") != nil { Self.say(Self.explain(HistoryPlan(seed: UInt64(number), flavour: flavour), name: name, defects: defects).description) }
       Self.say("planted: \(name): found in history \(number): \(failure.prefix(160))\n")
       return failure
     }
@@ -77,16 +78,21 @@ package struct Campaign: Sendable {
   static func explain(_ plan: HistoryPlan, name: String, defects: Defects = []) -> HistoryFailure {
     // Before shrinking: a seed is worth more than nothing, should a trap end the process.
     say("simulation \"\(name)\" fails: SWAP_MONITOR_SEED=\(plan.seed) SWAP_MONITOR_HISTORIES=1 repeats it\n")
-    let shrinker = HistoryShrinker(defects: defects)
-    let small = plan; _ = shrinker
+    var shrinker = HistoryShrinker(defects: defects)
+    let small = shrinker.shrink(plan)
     let outcome = History.run(small, defects: defects, keepsLog: true)
     return HistoryFailure(
       description: "simulation \"\(name)\", SWAP_MONITOR_SEED=\(plan.seed), made smaller: "
         + "\(outcome.failure ?? "the failure does not repeat")\n\(small)\n"
-        + outcome.log.suffix(linesShown).joined(separator: "\n"))
+        + relevant(outcome.log).suffix(linesShown).joined(separator: "\n"))
   }
 
-  private static let linesShown = 100000
+  private static let linesShown = 250
+
+  /// What comes after the failure explains nothing.
+  private static func relevant(_ log: [String]) -> ArraySlice<String> {
+    log.prefix((log.firstIndex { $0.contains("FAILURE") } ?? log.count) + 1)
+  }
 
   private static func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
 

@@ -9,7 +9,8 @@ package struct HistoryOutcome: Sendable {
   package var injectableCalls = 0
   package var movedPages = 0
   package var writtenPages = 0
-  package var trimmedPages = 0
+  package var zeroPages = 0
+  package var unchangedPages = 0
 }
 
 /// Runs a plan: the tenant's tasks, the daemon's threads and a client's commands, all interleaved under one seed.
@@ -23,6 +24,7 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
   var outcome = HistoryOutcome()
   var isOver = false
   var eventServiceIsIdle = false
+  var releaserIsIdle = false
   var busyReaders = 0
   var daemons: [SimulatedThread] = []
 
@@ -115,7 +117,10 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
 
   private func releaseStaging() {
     while !isOver {
-      kernel.scheduler.wait(for: "a while", atMost: UInt64(kernel.random.within(20_000...3_000_000))) { self.isOver }
+      releaserIsIdle = true
+      let pause = kernel.random.within(1_000...plan.longestReleasePauseNanoseconds)
+      kernel.scheduler.wait(for: "a while", atMost: UInt64(pause)) { self.isOver }
+      releaserIsIdle = false
       do throws(PortFailure) { _ = try memory.releaseStaging(limit: kernel.random.within(1...12)) } catch {}
     }
   }
@@ -128,6 +133,7 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
   }
 
   var isAtRest: Bool {
-    eventServiceIsIdle && queue.isEmpty && busyReaders == 0 && !kernel.processes.contains { $0.hasEvents }
+    eventServiceIsIdle && releaserIsIdle && queue.isEmpty && busyReaders == 0
+      && !kernel.processes.contains { $0.hasEvents }
   }
 }

@@ -25,7 +25,8 @@ extension History {
       guard start(.trim) else { return }
       var job = TrimJob(memory: memory)
       finish(run(&job, abortsAfter: command.abortsAfter))
-      outcome.trimmedPages += job.pages
+      outcome.zeroPages += job.zeroPages
+      outcome.unchangedPages += job.unchangedPages
     case .out:
       guard start(.out) else { return }
       var job = SwapOutJob(memory: memory)
@@ -34,9 +35,7 @@ extension History {
     case .disable:
       guard start(.disable) else { return }
       var job = DisableJob(memory: memory)
-      kernel.isDisabling = true
       finish(run(&job, abortsAfter: command.abortsAfter))
-      kernel.isDisabling = false
     }
   }
 
@@ -48,7 +47,9 @@ extension History {
       case .out: .out
       case .disable: .disable
       }
-    guard lifecycle.decide(command, hasStagedPages: memory.ledger.counts.staged > 0) == .start(job) else { return false }
+    guard lifecycle.decide(command, hasStagedPages: memory.ledger.counts.staged > 0) == .start(job) else {
+      return false
+    }
     lifecycle.started(job)
     return true
   }
@@ -65,7 +66,8 @@ extension History {
     if freeze == .caller, isPaused {
       kernel.isPausedByCaller = true
       kernel.scheduler.wait(for: "the tenant to stop its tasks") {
-        self.kernel.tasks.allSatisfy { $0.isFinished || $0.isStopped } || self.kernel.defects.contains(.nothingHoldsWriters)
+        self.kernel.tasks.allSatisfy { $0.isFinished || $0.isStopped }
+          || self.kernel.defects.contains(.nothingHoldsWriters)
       }
     }
     var job = EnableJob(memory: memory, freeze: freeze)
@@ -76,7 +78,9 @@ extension History {
     } else {
       finish(end)
     }
-    if kernel.processes.contains(where: { $0.isToStop }) { kernel.fail("enable has ended, and left the tenant stopped") }
+    if kernel.processes.contains(where: { $0.isToStop }) {
+      kernel.fail("enable has ended, and left the tenant stopped")
+    }
     kernel.isPausedByCaller = false
   }
 

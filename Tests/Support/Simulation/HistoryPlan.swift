@@ -24,20 +24,27 @@ package struct HistoryPlan: Sendable {
     package var operations: [TenantTask.Operation]
   }
 
+  package enum Style: Sendable {
+    case mixed
+    /// Most tasks touch and remove one page, while one `enable` after another moves what the first task writes.
+    case crowd
+    /// Pages that are mostly read go out, come back, and are found unchanged.
+    case trimming
+  }
+
   /// What a kind of history has in it.
   package struct Flavour: Sendable {
     package var faults: FaultInjector.Plan = .none
     package var corruptsPerMille = 0
     package var mayPin = true
     package var mayKill = true
-    /// Few pages, many tasks that remove them, one `enable` after another.
-    package var isCrowded = false
+    package var style = Style.mixed
 
     package init(
       faults: FaultInjector.Plan = .none, corruptsPerMille: Int = 0, mayPin: Bool = true, mayKill: Bool = true,
-      isCrowded: Bool = false
+      style: Style = .mixed
     ) {
-      self.isCrowded = isCrowded
+      self.style = style
       self.faults = faults
       self.corruptsPerMille = corruptsPerMille
       self.mayPin = mayPin
@@ -59,6 +66,7 @@ package struct HistoryPlan: Sendable {
   package var processCount: Int
   package var readerCount: Int
   package var queueLimit: Int
+  package var longestReleasePauseNanoseconds: Int
   package var readBuffers: Int
   package var readBufferPages: Int
   /// Whether the tenant has come to rest before the last disable.
@@ -79,7 +87,7 @@ package struct HistoryPlan: Sendable {
     delaysPerMille = random.pick([0, 5, 30])
     faults = flavour.faults
     corruptsPerMille = flavour.corruptsPerMille
-    let layout = Layout(&random, largestRegions: flavour.isCrowded ? [1, 1, 2] : [1, 3, 6, 16, 40])
+    let layout = Layout(&random, largestRegions: flavour.style == .crowd ? [2, 8, 16] : [1, 3, 6, 16, 40])
     (requests, files, geometry) = (layout.requests, layout.files, layout.geometry)
     let pageCount = layout.pageCount
     contents = (0..<pageCount).map { page in
@@ -92,12 +100,14 @@ package struct HistoryPlan: Sendable {
     processCount = random.chance(perMille: 350) ? 2 : 1
     readerCount = random.within(1...2)
     queueLimit = random.pick([1, 2, 8])
+    longestReleasePauseNanoseconds = random.pick([20_000, 200_000, 3_000_000])
     readBuffers = random.within(1...3)
     readBufferPages = random.within(1...8)
     restsBeforeEnd = random.chance(perMille: 500)
-    commands = Self.commands(&random, isCrowded: flavour.isCrowded)
-    tasks = Self.tasks(&random, processCount: processCount, regions: layout.regionPages, rounds: commands.count,
-      isCrowded: flavour.isCrowded)
+    commands = Self.commands(&random, flavour.style)
+    tasks = Self.tasks(
+      &random, processCount: processCount, regions: layout.regionPages, rounds: commands.count,
+      style: flavour.style)
     if flavour.mayPin, random.chance(perMille: 300) { pin(layout, &random) }
     if flavour.mayKill, random.chance(perMille: 120) {
       let kill = Action.kill(process: random.below(processCount))
@@ -106,18 +116,23 @@ package struct HistoryPlan: Sendable {
     }
   }
 
-  private static func commands(_ random: inout SimulationRandom, isCrowded: Bool) -> [Command] {
+  private static func commands(_ random: inout SimulationRandom, _ style: Style) -> [Command] {
     var commands: [Command] = []
-    for number in 0..<random.within(isCrowded ? 8...16 : 2...12) {
+    for number in 0..<random.within(style == .crowd ? 8...16 : 2...12) {
+      let kind =
+        switch style {
+        case .mixed: number == 0 ? 0 : random.below(10)
+        case .crowd: number == 0 ? 0 : random.below(5)
+        case .trimming: [0, 6, 0, 4][number % 4]
+        }
       let action: Action =
-        switch number == 0 ? 0 : random.below(isCrowded ? 5 : 10) {
-        case 0...3:
-          .enable(random.pick(FreezeMode.allCases), isPaused: random.chance(perMille: 400))
+        switch kind {
+        case 0...3: .enable(random.pick(FreezeMode.allCases), isPaused: random.chance(perMille: 400))
         case 4, 5: .trim
         case 6, 7, 8: .out
         default: .disable
         }
-      let isAborted = random.chance(perMille: 250)
+      let isAborted = style != .trimming && random.chance(perMille: 250)
       commands.append(
         Command(
           action: action, abortsAfter: isAborted ? random.below(8) : nil,
@@ -127,23 +142,24 @@ package struct HistoryPlan: Sendable {
   }
 
   private static func tasks(
-    _ random: inout SimulationRandom, processCount: Int, regions: [PageRange], rounds: Int, isCrowded: Bool
+    _ random: inout SimulationRandom, processCount: Int, regions: [PageRange], rounds: Int, style: Style
   ) -> [Task] {
     let hot = (0..<random.within(1...3)).map { _ in anyPage(&random, regions) }
     return (0..<random.within(2...5)).map { number in
       let length = random.within(4...(10 * rounds))
       return Task(
         process: number == 0 ? 0 : random.below(processCount), faultsInKernel: random.chance(perMille: 400),
-        operations: isCrowded
-          ? crowdedOperations(&random, regions: regions, count: length)
-          : operations(&random, regions: regions, hot: hot, count: length))
+        operations: style == .crowd && number > 0
+          ? crowdedOperations(&random, page: hot[0], count: length)
+          : operations(
+            &random, regions: regions, hot: hot, count: length, readsPerMille: style == .trimming ? 900 : 500))
     }
   }
 
   private static func operations(
-    _ random: inout SimulationRandom, regions: [PageRange], hot: [PageIndex], count: Int
+    _ random: inout SimulationRandom, regions: [PageRange], hot: [PageIndex], count: Int, readsPerMille: Int
   ) -> [TenantTask.Operation] {
-    let removesPerMille = random.pick([0, 100, 300])
+    let removesPerMille = readsPerMille > 500 ? 20 : random.pick([0, 100, 300])
     let pausesPerMille = random.pick([50, 200])
     let hotPerMille = random.pick([0, 300, 700])
     return (0..<count).map { _ in
@@ -153,17 +169,16 @@ package struct HistoryPlan: Sendable {
         let length = min(random.within(1...6), page.distance(to: region.upperBound))
         return .remove(page..<(page + length))
       }
-      return random.chance(perMille: 500) ? .read(page) : .write(page)
+      return random.chance(perMille: readsPerMille) ? .read(page) : .write(page)
     }
   }
 
-  /// Pages are touched and removed at once, and left alone for long enough to be moved again.
+  /// A page is touched and removed at once, and left alone for long enough to be moved again.
   private static func crowdedOperations(
-    _ random: inout SimulationRandom, regions: [PageRange], count: Int
+    _ random: inout SimulationRandom, page: PageIndex, count: Int
   ) -> [TenantTask.Operation] {
     var operations: [TenantTask.Operation] = []
     while operations.count < count {
-      let page = anyPage(&random, regions)
       switch random.below(4) {
       case 0: operations.append(.write(page))
       case 1, 2: operations += [.read(page), .remove(page..<(page + 1))]
@@ -194,16 +209,20 @@ package struct HistoryPlan: Sendable {
 
 extension HistoryPlan: CustomStringConvertible {
   package var description: String {
-    let regions = requests.map { "memfd \($0.file) + \(geometry.pages(inBytes: $0.offset)): \(geometry.pages(inBytes: $0.size)) pages" }
+    let regions = requests.map { request in
+      let (offset, size) = (geometry.pages(inBytes: request.offset), geometry.pages(inBytes: request.size))
+      return "memfd \(request.file) + \(offset): \(size) pages"
+    }
     let commands = commands.map { command in
       "\(command.action)" + (command.abortsAfter.map { ", aborted after \($0) steps" } ?? "")
     }
     let tasks = tasks.enumerated().map { number, task in
-      "task \(number) of process \(task.process)\(task.faultsInKernel ? " (in the kernel)" : ""): \(task.operations.map(\.text).joined(separator: ", "))"
+      let operations = task.operations.map(\.text).joined(separator: ", ")
+      return "task \(number) of process \(task.process)\(task.faultsInKernel ? " (in the kernel)" : ""): \(operations)"
     }
-    return "seed \(seed); huge pages of \(geometry.hugePagePages); \(regions.joined(separator: "; ")); \(processCount) processes; "
-      + "\(pinnedHugePages.count) pinned; \(policy); \(faults)\n  commands: \(commands.joined(separator: "; "))\n  "
-      + tasks.joined(separator: "\n  ")
+    let outside = "\(processCount) processes; \(pinnedHugePages.count) pinned; \(policy); \(faults)"
+    return "seed \(seed); huge pages of \(geometry.hugePagePages); \(regions.joined(separator: "; ")); \(outside)\n"
+      + "  commands: \(commands.joined(separator: "; "))\n  \(tasks.joined(separator: "\n  "))"
   }
 }
 

@@ -2,7 +2,7 @@
 /// still fails. What is left runs otherwise than before, so each candidate is tried under a few schedules.
 struct HistoryShrinker {
   private static let schedulesTried: UInt64 = 6
-  private var runsLeft = 3000
+  private var runsLeft = 1000
   private let defects: Defects
 
   init(defects: Defects) { self.defects = defects }
@@ -41,7 +41,9 @@ struct HistoryShrinker {
       found.append(candidate)
     }
     for index in plan.tasks.indices where plan.tasks.count > 1 { add { $0.tasks.remove(at: index) } }
-    for index in plan.commands.indices.reversed() where plan.commands.count > 1 { add { $0.commands.remove(at: index) } }
+    for index in plan.commands.indices.reversed() where plan.commands.count > 1 {
+      add { $0.commands.remove(at: index) }
+    }
     for index in plan.tasks.indices {
       let count = plan.tasks[index].operations.count
       var piece = count / 2

@@ -3,8 +3,8 @@ package import Domain
 /// What every page must read as: the last write to it, or zeros once it was removed.
 ///
 /// A removal takes effect at some moment between the call of madvise and the moment at which the kernel carries it out;
-/// in between, a page may read as either. Once it has been seen as zeros, or written anew, that holds. A write that lands
-/// in between may be removed too.
+/// in between, a page may read as either. Once it has been seen as zeros, or written anew, that holds. A write that
+/// lands in between may be removed too.
 package struct PageModel: Sendable {
   private struct Page {
     var value: UInt64

@@ -7,8 +7,8 @@ package final class Scheduler: @unchecked Sendable {  // all of it belongs to wh
   package enum Policy: Sendable {
     /// Goes on with the same thread this many times in a thousand, else any.
     case random(stickyPerMille: Int)
-    /// The runnable thread of the highest priority; priorities change now and then (Burckhardt and others: "A randomized
-    /// scheduler with probabilistic guarantees of finding bugs", ASPLOS 2010).
+    /// The runnable thread of the highest priority; priorities change now and then (Burckhardt and others: "A
+    /// randomized scheduler with probabilistic guarantees of finding bugs", ASPLOS 2010).
     case priorities(changePerMille: Int)
   }
 

@@ -24,8 +24,6 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
   /// The tenant has stopped its own tasks.
   package var isPausedByCaller = false
   package internal(set) var isRunning = false
-  /// Calls whose failure makes trouble that is known, and left out: see `KnownTrouble`.
-  var isDisabling = false
   private var lastToken: UInt64 = 1 << 20
 
   package private(set) var failure: String?
@@ -118,8 +116,8 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
     return token
   }
 
-  /// Removes data from a memfd. Where a huge page is pinned and not punched as a whole, its data is zeroed in place, and
-  /// no hole is made; sometimes that happens to a whole one too.
+  /// Removes data from a memfd. Where a huge page is pinned and not punched as a whole, its data is zeroed in place,
+  /// and no hole is made; sometimes that happens to a whole one too.
   func punchPages(_ range: PageRange) {
     for page in range {
       guard guest[page.rawValue] != nil else { continue }
@@ -148,7 +146,10 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
   private func covers(_ range: PageRange, hugePageOf page: PageIndex) -> Bool {
     let region = map.regions[map.regionIndex(of: page)]
     let first = region.filePage(of: page) & ~(map.geometry.hugePagePages - 1)
-    let (low, high) = (region.filePage(of: range.lowerBound), region.firstFilePage + region.pages.lowerBound.distance(to: range.upperBound))
+    let (low, high) = (
+      region.filePage(of: range.lowerBound),
+      region.firstFilePage + region.pages.lowerBound.distance(to: range.upperBound)
+    )
     return low <= first && first + map.geometry.hugePagePages <= high
   }
 }

@@ -47,9 +47,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
 
   package func unregister() throws(PortFailure) {
     kernel.enterBlocking("process \(index).unregister")
-    if kernel.isDisabling || KnownTrouble.unregisterMayFailAfterEnable {
-      try kernel.mayFail(.unregisterRange, ErrorNumber.noMemory)
-    }
+    try kernel.mayFail(.unregisterRange, ErrorNumber.noMemory)
     if isGone { throw PortFailure(.unregisterRange, errorNumber: ErrorNumber.noMemory) }
     isRegistered = false
     for page in protected.indices { protected[page] = false }
@@ -217,7 +215,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     readFaults.removeAll { $0 === waiter }
   }
 
-  /// Sends the event of a removal, and waits until it is read. Until this thread has run on, the kernel's answer is EAGAIN.
+  /// Sends the event of a removal, and waits until it is read. Until this thread has run on, ioctls answer EAGAIN.
   func announce(_ call: RemoveCall) {
     changes += 1
     pendingRemoves.append(call)

@@ -22,7 +22,9 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
   package func write(_ pages: [PageIndex], to target: SlotRange) throws(PortFailure) {
     kernel.enterBlocking("file.write(\(pages.map(\.rawValue)) to \(target.text))")
     if pages.count != target.count { kernel.fail("\(pages.count) pages are written to \(target.count) slots") }
-    if target.upperBound.rawValue > kernel.map.pageCount { kernel.fail("\(target.text) is beyond the swap file's largest length") }
+    if target.upperBound.rawValue > kernel.map.pageCount {
+      kernel.fail("\(target.text) is beyond the swap file's largest length")
+    }
     let failing = kernel.injector.failure(among: [ErrorNumber.noSpace, ErrorNumber.inputOutput])
     let good = failing == nil ? pages.count : kernel.random.below(pages.count)
     isEmpty = false

@@ -41,15 +41,19 @@ package final class SimulatedThread: @unchecked Sendable {  // all of it belongs
     final class Start {
       let thread: SimulatedThread
       let run: (SimulatedThread) -> Void
-      init(_ thread: SimulatedThread, _ run: @escaping (SimulatedThread) -> Void) { (self.thread, self.run) = (thread, run) }
+      init(_ thread: SimulatedThread, _ run: @escaping (SimulatedThread) -> Void) {
+        (self.thread, self.run) = (thread, run)
+      }
     }
     let start = Unmanaged.passRetained(Start(self, run))
-    let error = pthread_create(&handle, nil, { argument in
-      guard let argument else { return nil }
-      let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
-      start.run(start.thread)
-      return nil
-    }, start.toOpaque())
+    let error = pthread_create(
+      &handle, nil,
+      { argument in
+        guard let argument else { return nil }
+        let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
+        start.run(start.thread)
+        return nil
+      }, start.toOpaque())
     precondition(error == 0, "the simulation can't start a thread")
     isStarted = true
   }

@@ -1,4 +1,5 @@
-/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014): one seed, one history.
+/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014): one seed, one
+/// history.
 package struct SimulationRandom: Sendable {
   private var state: UInt64
 

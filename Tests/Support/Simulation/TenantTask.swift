@@ -57,7 +57,9 @@ package final class TenantTask: @unchecked Sendable {  // belongs to whoever hol
     case .write(let page): access(page, writing: kernel.newToken())
     case .remove(let range): remove(range)
     case .pause(let nanoseconds):
-      kernel.scheduler.wait(for: "a while", atMost: nanoseconds) { self.mustPark || self.process.isDying || self.isToEnd }
+      kernel.scheduler.wait(for: "a while", atMost: nanoseconds) {
+        self.mustPark || self.process.isDying || self.isToEnd
+      }
     }
   }
 
@@ -69,7 +71,9 @@ package final class TenantTask: @unchecked Sendable {  // belongs to whoever hol
       switch process.access(page, writing: token != nil) {
       case .poisoned:
         kernel.log("SIGBUS at \(page)")
-        if !kernel.model.mayBeUnreadable(page) { kernel.fail("SIGBUS at \(page), and no read of the disk was made to fail") }
+        if !kernel.model.mayBeUnreadable(page) {
+          kernel.fail("SIGBUS at \(page), and no read of the disk was made to fail")
+        }
         return
       case .done:
         finish(page, writing: token)

@@ -1,0 +1,206 @@
+@testable import Adapters
+import Domain
+import Glibc
+import Testing
+
+@Suite struct EventLoopTests {
+  private static func ready(_ loop: EventLoop) throws -> [EventLoop.Ready] {
+    let waited = try Background { () -> [EventLoop.Ready]? in
+      do throws(SystemError) { return try loop.wait() } catch { return nil }
+    }
+    let found = try #require(waited.wait())  // in time
+    return try #require(found)
+  }
+
+  @Test("what is ready is told with its token, as long as it is ready; what was removed is not")
+  func tokens() throws {
+    let loop = try EventLoop()
+    let wakeUps = try (0..<5).map { _ in try WakeUp() }
+    let tokens: [UInt64] = [0, 1, 0xFFFF_FFFF, 0x1_0000_0000, .max]
+    for (wakeUp, token) in zip(wakeUps, tokens) { try loop.add(wakeUp.descriptor, token: token) }
+    wakeUps[3].signal()
+    wakeUps[4].signal()
+    for _ in 0..<2 {
+      let found = try Self.ready(loop)
+      #expect(Set(found.map(\.token)) == [0x1_0000_0000, .max])
+      #expect(found.allSatisfy { $0.isReadable && !$0.isWritable && !$0.isHungUp })
+    }
+    wakeUps[3].clear()
+    #expect(try Self.ready(loop).map(\.token) == [.max])
+    loop.remove(wakeUps[4].descriptor)
+    wakeUps[0].signal()
+    #expect(try Self.ready(loop).map(\.token) == [0])
+    #expect(throws: SystemError.self) { try loop.add(wakeUps[0].descriptor, token: 9) }  // EEXIST
+  }
+
+  @Test("more than one wait's worth of descriptors all have their turn")
+  func many() throws {
+    let loop = try EventLoop()
+    let wakeUps = try (0..<150).map { _ in try WakeUp() }
+    for (number, wakeUp) in wakeUps.enumerated() {
+      try loop.add(wakeUp.descriptor, token: UInt64(number))
+      wakeUp.signal()
+    }
+    var seen: Set<UInt64> = []
+    for _ in 0..<10 where seen.count < 150 {
+      for ready in try Self.ready(loop) {
+        seen.insert(ready.token)
+        wakeUps[Int(ready.token)].clear()
+      }
+    }
+    #expect(seen.count == 150)
+  }
+
+  @Test("readiness to write and hang-ups are told, and interest can be changed")
+  func sockets() throws {
+    var ends: [Int32] = [0, 0]
+    let kind = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+    try #require(socketpair(AF_UNIX, kind, 0, &ends) == 0)
+    let one = Descriptor(owning: ends[0])
+    var other: Descriptor? = Descriptor(owning: ends[1])
+    let wakeUp = try WakeUp()
+    let loop = try EventLoop()
+    try loop.add(wakeUp.descriptor, token: 2)
+    try loop.add(one, token: 1, writable: true)
+    let writable = try #require(try Self.ready(loop).first)
+    #expect(writable.token == 1 && writable.isWritable && !writable.isReadable)
+    var byte: UInt8 = 1
+    #expect(write(try #require(other).raw, &byte, 1) == 1)
+    try loop.change(one, token: 3, readable: false, writable: false)
+    wakeUp.signal()
+    #expect(try Self.ready(loop).map(\.token) == [2])
+    wakeUp.clear()
+    try loop.change(one, token: 3, readable: true, writable: false)
+    let readable = try #require(try Self.ready(loop).first)
+    #expect(readable.token == 3 && readable.isReadable && !readable.isWritable && !readable.isHungUp)
+    other = nil
+    #expect(try eventually { try Self.ready(loop).contains { $0.token == 3 && $0.isHungUp } })
+  }
+
+  @Test("SIGTERM and SIGINT are read, not suffered")
+  func endSignals() throws {
+    // In a thread of its own: what it blocks, and is sent, is its own business.
+    let taken = try Background { () -> [Int32?] in
+      do throws(SystemError) {
+        let signals = try EndSignals()
+        var taken = [signals.take()]
+        pthread_kill(pthread_self(), SIGTERM)
+        taken.append(signals.take())
+        pthread_kill(pthread_self(), SIGINT)
+        taken += [signals.take(), signals.take()]
+        return taken
+      } catch { return [] }
+    }
+    #expect(taken.wait() == [nil, SIGTERM, SIGINT, nil])
+  }
+}
+
+@Suite struct MachineTests {
+  @Test("the machine's page sizes are the kernel's")
+  func geometry() throws {
+    let geometry = try #require(Machine.pageGeometry())
+    #expect(geometry.pageBytes == Int(getpagesize()))
+    #expect(geometry.hugePagePages > 1)
+  }
+
+  @Test("small files are read whole, up to a limit; what is not there is nil")
+  func files() throws {
+    let directory = try TemporaryDirectory()
+    let path = "\(directory.path)/file"
+    let bytes = (0..<10_000).map { UInt8(truncatingIfNeeded: $0) }
+    let raw = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0o600)
+    #expect(write(raw, bytes, bytes.count) == bytes.count)
+    close(raw)
+    #expect(readBytes(path) == bytes)
+    #expect(try #require(readBytes(path, limit: 4096)).count == 4096)
+    #expect(readBytes("\(directory.path)/none") == nil)
+    #expect(readBytes(directory.path) == nil)
+    #expect(" a \t b\nc".trimmingLine == "a \t b")
+  }
+
+  @Test("directories are made with those above them, and a second time")
+  func directories() throws {
+    let directory = try TemporaryDirectory()
+    let path = "\(directory.path)/one/two/three"
+    try Directory.make(path, mode: 0o755)
+    try Directory.make(path, mode: 0o755)
+    #expect(list("\(directory.path)/one/two") == ["three"])
+    for inner in [path, "\(directory.path)/one/two", "\(directory.path)/one"] { Directory.remove(inner) }
+    #expect(directory.names.isEmpty)
+    #expect(throws: SystemError.self) { try Directory.make("/proc/one/two", mode: 0o755) }
+  }
+
+  @Test("errors have the kernel's words; calls go on after EINTR")
+  func errors() throws {
+    #expect(SystemError("doing it", errorNumber: ENOENT).description == "doing it: No such file or directory")
+    #expect(errorText(99_999).contains("99999"))
+    var answers: [(Int, Int32)] = [(-1, EINTR), (-1, EINTR), (7, 0)]
+    func call() -> Int {
+      let (result, number) = answers.removeFirst()
+      errno = number
+      return result
+    }
+    #expect(retryingInterrupts(call) == (7, 0))
+    answers = [(-1, EINTR), (-1, EIO), (1, 0)]
+    #expect(throws: SystemError("x", errorNumber: EIO)) { try checked("x", call) }
+    #expect(answers.count == 1)
+  }
+
+  @Test("random words differ, and the clock does not go back")
+  func randomAndTime() {
+    #expect(Set(Machine.randomWords(100)).count == 100)
+    let clock = SystemClock()
+    let times = (0..<1000).map { _ in clock.nowNanoseconds }
+    #expect(times == times.sorted())
+  }
+
+  @Test("a thread has its name, runs once, and can be joined")
+  func threads() throws {
+    let names = BoundedQueue<String>(capacity: 2)
+    let thread = try Thread(name: "a-name-that-is-too-long") {
+      _ = names.offer(readText("/proc/thread-self/comm")?.trimmingLine ?? "")
+    }
+    thread.join()
+    names.close()
+    #expect(names.take() == "a-name-that-is-")
+    #expect(names.take() == nil)
+  }
+
+  @Test("a child's lines and exit code come through, and its end")
+  func childProcess() throws {
+    let child = try ChildProcess(executable: "/bin/cat", arguments: [], keepsErrors: true)
+    child.writeLine("one")
+    child.writeLine("two words")
+    #expect(child.readLine() == "one")
+    #expect(child.readLine() == "two words")
+    #expect(child.handle.isAlive)
+    #expect(child.end() == 0)
+    #expect(!child.handle.isAlive)
+    let killed = try ChildProcess(executable: "/bin/cat", arguments: [], keepsErrors: false)
+    #expect(killed.end(signal: ChildProcess.terminate) == nil)
+    let failing = try ChildProcess(executable: "/bin/cat", arguments: ["/nowhere"], keepsErrors: false)
+    #expect(failing.readLine() == nil)
+    #expect(failing.end() == 1)
+    #expect(throws: SystemError.self) { try ChildProcess(executable: "/nowhere", arguments: [], keepsErrors: false) }
+  }
+
+  @Test("pattern memory knows what it holds, and what was changed behind its back")
+  func patternMemory() throws {
+    let memory = try PatternMemory(pageCount: 200, geometry: Machinery.geometry, seed: 7)
+    memory.fill(0..<200)
+    #expect(memory.mismatches(in: 0..<200) == 0)
+    #expect(Set((0..<200).map { memory.kind(of: $0) }).count == 3)
+    for page in [3, 3, 100] { memory.increment(page) }
+    #expect(memory.mismatches(in: 0..<200) == 0)
+    put([0xAA], atByte: 150 * Machinery.pageBytes + 4095, in: memory.file)
+    put([0xAA], atByte: 20 * Machinery.pageBytes, in: memory.file)
+    #expect(memory.mismatches(in: 0..<200) == 2)
+    #expect(memory.mismatches(in: 21..<150) == 0)
+    // It is what the daemon takes.
+    _ = try GuestFileInspection.inspect(memory.file, number: 0, geometry: Machinery.geometry)
+  }
+
+  private func put(_ bytes: [UInt8], atByte offset: Int, in file: Descriptor) {
+    #expect(pwrite(file.raw, bytes, bytes.count, offset) == bytes.count)
+  }
+}

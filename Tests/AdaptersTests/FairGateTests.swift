@@ -1,0 +1,234 @@
+@testable import Adapters
+import Domain
+import Glibc
+import Testing
+
+/// What the gate guards; the gate is all that keeps it from being torn.
+private final class Guarded: @unchecked Sendable {
+  var first = 0
+  var second = 0
+  var order: [Int] = []
+}
+
+@Suite struct FairGateTests {
+  /// How many have asked so far: the queue's end.
+  private static func tickets(_ gate: FairGate) -> UInt64 { hidden("nextTicket", in: gate, as: UInt64.self) ?? .max }
+
+  @Test("exclusive holders are alone, and shared ones see nothing half done")
+  func mutualExclusion() throws {
+    let gate = FairGate()
+    let guarded = Guarded()
+    let rounds = 400
+    let writers = try (0..<3).map { _ in
+      try Background { () -> Bool in
+        for _ in 0..<rounds {
+          gate.exclusive {
+            guarded.first += 1
+            sched_yield()
+            guarded.second += 1
+          }
+        }
+        return true
+      }
+    }
+    let readers = try (0..<3).map { _ in
+      try Background { () -> Bool in
+        var isWhole = true
+        for _ in 0..<rounds {
+          gate.shared {
+            let before = guarded.first
+            sched_yield()
+            if guarded.second != before { isWhole = false }
+          }
+        }
+        return isWhole
+      }
+    }
+    #expect(writers.allSatisfy { $0.wait() == true })
+    #expect(readers.allSatisfy { $0.wait() == true })
+    #expect(guarded.first == 3 * rounds && guarded.second == 3 * rounds)
+  }
+
+  @Test("shared holders hold it together")
+  func sharing() throws {
+    let gate = FairGate()
+    gate.lockShared()
+    let other = try Background { gate.shared { true } }
+    #expect(other.wait() == true)
+    gate.unlockShared()
+  }
+
+  @Test("an exclusive waiter gets in while shared holders keep coming")
+  func exclusiveIsNotStarved() throws {
+    let gate = FairGate()
+    let over = Counter()
+    // Three that overlap all the time: there is never a moment without a shared holder unless the gate makes one.
+    let readers = try (0..<3).map { _ in
+      try Background { () -> Bool in
+        while over.value == 0 { gate.shared { _ = usleep(300) } }
+        return true
+      }
+    }
+    defer { over.increment() }
+    let writer = try Background { () -> Bool in
+      for _ in 0..<20 { gate.exclusive {} }
+      return true
+    }
+    #expect(writer.wait() == true)
+    over.increment()
+    #expect(readers.allSatisfy { $0.wait() == true })
+  }
+
+  @Test("a shared waiter gets in while exclusive holders keep coming")
+  func sharedIsNotStarved() throws {
+    let gate = FairGate()
+    let over = Counter()
+    let writers = try (0..<3).map { _ in
+      try Background { () -> Bool in
+        while over.value == 0 { gate.exclusive { _ = usleep(300) } }
+        return true
+      }
+    }
+    defer { over.increment() }
+    let reader = try Background { () -> Bool in
+      for _ in 0..<20 { gate.shared {} }
+      return true
+    }
+    #expect(reader.wait() == true)
+    over.increment()
+    #expect(writers.allSatisfy { $0.wait() == true })
+  }
+
+  @Test("first come, first served: a shared one that comes behind an exclusive waiter waits, although the gate is held shared")
+  func order() throws {
+    let gate = FairGate()
+    let guarded = Guarded()
+    gate.lockShared()
+    let start = Self.tickets(gate)
+    var waiters: [Background<Bool>] = []
+    for number in 0..<6 {
+      waiters.append(
+        try Background {
+          // Numbers 0, 2 and 4 want it alone; the ones between share, each alone for want of company.
+          if number % 2 == 0 {
+            gate.exclusive { guarded.order.append(number) }
+          } else {
+            gate.shared { guarded.order.append(number) }
+          }
+          return true
+        })
+      try #require(eventually { Self.tickets(gate) == start + UInt64(number) + 1 })
+    }
+    settle()
+    #expect(guarded.order.isEmpty)
+    gate.unlockShared()
+    #expect(waiters.allSatisfy { $0.wait() == true })
+    #expect(guarded.order == [0, 1, 2, 3, 4, 5])
+  }
+
+  @Test("shared waiters in a row get in together, once the exclusive holder leaves")
+  func sharedRow() throws {
+    let gate = FairGate()
+    gate.lockExclusive()
+    let inside = Counter()
+    let waiters = try (0..<3).map { _ in
+      try Background { () -> Bool in
+        gate.shared {
+          inside.increment()
+          return eventually { inside.value == 3 }  // each holds on until all three are in
+        }
+      }
+    }
+    settle()
+    #expect(inside.value == 0)
+    gate.unlockExclusive()
+    #expect(waiters.allSatisfy { $0.wait() == true })
+    #expect(try Background { gate.exclusive { true } }.wait() == true)
+  }
+
+  @Test("what is thrown under the gate leaves it free")
+  func throwing() throws {
+    let gate = FairGate()
+    let failure = PortFailure(.installPage, errorNumber: EIO)
+    #expect(throws: failure) { try gate.exclusive { () throws(PortFailure) in throw failure } }
+    #expect(throws: failure) { try gate.shared { () throws(PortFailure) in throw failure } }
+    #expect(try Background { gate.exclusive { true } }.wait() == true)
+  }
+}
+
+@Suite struct BoundedQueueTests {
+  @Test("first in, first out, up to the capacity")
+  func order() {
+    let queue = BoundedQueue<Int>(capacity: 3)
+    #expect([1, 2, 3, 4].map { queue.offer($0) } == [true, true, true, false])
+    #expect(queue.take() == 1)
+    #expect(queue.offer(5))
+    #expect([queue.take(), queue.take(), queue.take()] == [2, 3, 5])
+  }
+
+  @Test("a closed queue takes nothing more, gives what it has, and then nil")
+  func close() {
+    let queue = BoundedQueue<Int>(capacity: 3)
+    #expect(queue.offer(1))
+    queue.close()
+    #expect(!queue.offer(2))
+    #expect(queue.take() == 1)
+    #expect(queue.take() == nil)
+  }
+
+  @Test("who waits is woken by an element, and by the end")
+  func waiting() throws {
+    let queue = BoundedQueue<Int>(capacity: 1)
+    let first = try Background { queue.take() }
+    settle()
+    #expect(!first.isDone)
+    #expect(queue.offer(7))
+    #expect(first.wait() == .some(7))
+    let others = try (0..<3).map { _ in try Background { queue.take() == nil } }
+    settle()
+    queue.close()
+    #expect(others.allSatisfy { $0.wait() == true })
+  }
+
+  @Test("nothing is lost or doubled between many threads")
+  func manyThreads() throws {
+    let queue = BoundedQueue<Int>(capacity: 4)
+    let takers = try (0..<2).map { _ in
+      try Background { () -> [Int] in
+        var taken: [Int] = []
+        while let element = queue.take() { taken.append(element) }
+        return taken
+      }
+    }
+    let givers = try (0..<2).map { giver in
+      try Background { () -> Bool in
+        for number in 0..<500 { while !queue.offer(giver * 500 + number) { sched_yield() } }
+        return true
+      }
+    }
+    #expect(givers.allSatisfy { $0.wait() == true })
+    queue.close()
+    let taken = takers.compactMap { $0.wait() }
+    #expect(taken.flatMap { $0 }.sorted() == Array(0..<1000))
+    // Each taker sees each giver's elements in order.
+    for list in taken {
+      for giver in 0..<2 {
+        let own = list.filter { $0 / 500 == giver }
+        #expect(own == own.sorted())
+      }
+    }
+  }
+
+  @Test("a condition's deadline ends the wait")
+  func deadline() throws {
+    let monitor = Monitor()
+    let waited = try Background {
+      monitor.withLock {
+        let deadline = SystemClock().nowNanoseconds + 2_000_000
+        while SystemClock().nowNanoseconds < deadline { monitor.wait(untilNanoseconds: deadline) }
+        return true
+      }
+    }
+    #expect(waited.wait() == true)
+  }
+}

@@ -1,0 +1,178 @@
+@testable import Adapters
+import Domain
+import Glibc
+import Testing
+
+@Suite struct LockedBuffersTests {
+  @Test("a buffer's checksums are its pages'")
+  func checksums() throws {
+    let buffer = try LockedBuffer(pages: 3, geometry: Machinery.geometry, hasher: testHasher)
+    #expect(buffer.capacityPages == 3)
+    for page in 0..<3 { memset(buffer.page(page), Int32(page % 2), Machinery.pageBytes) }
+    #expect(buffer.checksum(at: 0) == buffer.checksum(at: 2))
+    #expect(buffer.checksum(at: 0) != buffer.checksum(at: 1))
+    #expect(UInt(bitPattern: buffer.address) % UInt(Machinery.pageBytes) == 0)
+  }
+
+  @Test("the budget is never exceeded, from any number of threads, and all of it comes back")
+  func budget() throws {
+    let memory = LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: 10))
+    let threads = try (0..<4).map { _ in
+      try Background { () -> Bool in
+        for _ in 0..<2000 where memory.take(4) { memory.giveBack(4) }
+        return true
+      }
+    }
+    #expect(threads.allSatisfy { $0.wait() == true })
+    #expect(memory.take(4) && memory.take(4) && !memory.take(4) && memory.take(2) && !memory.take(1))
+    memory.giveBack(10)
+    #expect(memory.take(10))
+  }
+}
+
+/// In turn, because they count threads by name.
+@Suite(.serialized) struct ReadAheadThreadTests {
+  private static let bufferBytes = Machinery.geometry.bytes(inPages: Machinery.geometry.hugePagePages)
+
+  private final class Fixture {
+    let staging: StagingArea
+    let file: SwapFileStore
+    let budget: LockedMemory
+    let budgetBytes: Int
+    var ahead: ReadAheadThread?
+
+    init(buffers: Int, slotCount: Int = 64) throws {
+      let staging = StagingArea(pageCount: slotCount, geometry: Machinery.geometry, hasher: testHasher)
+      try staging.create()
+      for page in 0..<slotCount {
+        try filled(UInt8(page + 1)).withUnsafeBytes { try staging.write($0, at: PageIndex(page)) }
+      }
+      self.staging = staging
+      file = try SwapFileStore(
+        directory: "/dev/shm", geometry: Machinery.geometry, staging: staging, floor: FreeDiskFloor(bytes: 0))
+      try file.write((0..<slotCount).map { PageIndex($0) }, to: slots(0, slotCount))
+      budgetBytes = buffers * bufferBytes
+      budget = LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: UInt64(budgetBytes)))
+      ahead = try ReadAheadThread(file: file, budget: budget, geometry: Machinery.geometry, hasher: testHasher)
+    }
+
+    /// Whether all of the budget is there.
+    var isBudgetFree: Bool {
+      guard budget.take(budgetBytes) else { return false }
+      budget.giveBack(budgetBytes)
+      return true
+    }
+  }
+
+  private static var threads: Int {
+    list("/proc/self/task").filter { readText("/proc/self/task/\($0)/comm")?.trimmingLine == "read-ahead" }.count
+  }
+
+  @Test(
+    "buffers come out of the budget, three at most, and all goes back when nothing is under way",
+    arguments: [1, 2, 3, 5])
+  func budget(affordable: Int) throws {
+    let fixture = try Fixture(buffers: affordable)
+    let ahead = try #require(fixture.ahead)
+    var taken: [LockedBuffer] = []
+    while let buffer = ahead.takeBuffer() { taken.append(buffer) }
+    #expect(taken.count == min(affordable, 3))
+    #expect(taken.allSatisfy { $0.capacityPages == Machinery.geometry.hugePagePages })
+    #expect(!fixture.isBudgetFree)
+    // The last one is kept back: nothing is released under whoever installs from it.
+    for buffer in taken.dropLast() { ahead.giveBack(buffer) }
+    #expect(ahead.nextCompletion().isNone)
+    if let last = taken.last {
+      #expect(!fixture.isBudgetFree)
+      ahead.giveBack(last)
+      #expect(ahead.nextCompletion().isNone)
+    }
+    #expect(fixture.isBudgetFree)
+    #expect(ahead.spareBuffer.capacityPages == 1)
+  }
+
+  @Test("where others hold the budget, there is one small buffer still, and giving it back is no gift to the budget")
+  func exhaustedBudget() throws {
+    let fixture = try Fixture(buffers: 1)
+    try #require(fixture.budget.take(fixture.budgetBytes))
+    let ahead = try #require(fixture.ahead)
+    let buffer = try #require(ahead.takeBuffer())
+    #expect((1..<Machinery.geometry.hugePagePages).contains(buffer.capacityPages))
+    #expect(ahead.takeBuffer().isNone)
+    ahead.start(slots(3, 5), into: buffer)
+    let completion = try #require(ahead.nextCompletion())
+    #expect(completion.failure == nil && completion.buffer.page(1).load(as: UInt8.self) == 5)
+    ahead.giveBack(completion.buffer)
+    #expect(ahead.nextCompletion().isNone)
+    #expect(!fixture.isBudgetFree)
+    fixture.budget.giveBack(fixture.budgetBytes)
+    #expect(fixture.isBudgetFree)
+  }
+
+  @Test("every started read completes once, with its content or its failure, and the thread ends")
+  func completions() throws {
+    let fixture = try Fixture(buffers: 3)
+    let ahead = try #require(fixture.ahead)
+    var started: [SlotRange] = []
+    var completed: [SlotRange] = []
+    var position = 0
+    while true {
+      while position < 40, let buffer = ahead.takeBuffer() {
+        // One of them reaches past the file's end.
+        let wanted = position == 20 ? slots(60, 70) : slots(position, position + 4)
+        started.append(wanted)
+        ahead.start(wanted, into: buffer)
+        position += 4
+      }
+      guard let completion = ahead.nextCompletion() else { break }
+      completed.append(completion.slots)
+      if completion.slots.upperBound.rawValue > 64 {
+        #expect(completion.failure == PortFailure(.readSwapFile, errorNumber: EIO))
+      } else {
+        #expect(completion.failure == nil)
+        for (index, slot) in completion.slots.enumerated() {
+          #expect(completion.buffer.page(index).load(as: UInt8.self) == UInt8(slot.rawValue + 1))
+          #expect(completion.buffer.checksum(at: index) == fixture.staging.checksum(of: PageIndex(slot.rawValue)))
+        }
+      }
+      ahead.giveBack(completion.buffer)
+    }
+    #expect(started.count == 10)
+    #expect(completed.sorted { $0.lowerBound < $1.lowerBound } == started.sorted { $0.lowerBound < $1.lowerBound })
+    #expect(Self.threads == 0)
+    #expect(fixture.isBudgetFree)
+    #expect(ahead.nextCompletion().isNone)
+  }
+
+  @Test("it can be used again after it has come to rest")
+  func again() throws {
+    let fixture = try Fixture(buffers: 1)
+    let ahead = try #require(fixture.ahead)
+    for round in 0..<5 {
+      let buffer = try #require(ahead.takeBuffer())
+      ahead.start(slots(round, round + 1), into: buffer)
+      let completion = try #require(ahead.nextCompletion())
+      #expect(completion.buffer.page(0).load(as: UInt8.self) == UInt8(round + 1))
+      ahead.giveBack(completion.buffer)
+      #expect(ahead.nextCompletion().isNone)
+      #expect(fixture.isBudgetFree)
+    }
+    #expect(Self.threads == 0)
+  }
+
+  @Test("one that is dropped in the middle of its work leaves no thread, and gives its budget back")
+  func dropped() throws {
+    let fixture = try Fixture(buffers: 3)
+    for wanted in [slots(0, 32), slots(32, 64)] {
+      let buffer = try #require(fixture.ahead?.takeBuffer())
+      fixture.ahead?.start(wanted, into: buffer)
+    }
+    fixture.ahead = nil
+    #expect(Self.threads == 0)
+    #expect(fixture.isBudgetFree)
+  }
+}
+
+extension Optional {
+  fileprivate var isNone: Bool { if case .none = self { true } else { false } }
+}
