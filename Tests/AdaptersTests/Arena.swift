@@ -1,7 +1,8 @@
-@testable import Adapters
 import Domain
 import Glibc
 import Testing
+
+@testable import Adapters
 
 /// Guest memory of this very process at a userfaultfd of this very process; its threads are the vCPUs.
 ///

@@ -1,6 +1,7 @@
-@testable import Adapters
 import Glibc
 import Testing
+
+@testable import Adapters
 
 @_extern(c, "fork") private func c_fork() -> Int32
 
@@ -38,6 +39,10 @@ final class Child {
       // Descriptors of tests that run at the same time must not live on in here.
       if ends[1] != Self.childPipe { dup2(ends[1], Self.childPipe) }
       _ = c_syscall4(Self.SYS_close_range, Int(Self.childPipe) + 1, Int(UInt32.max), 0, 0)
+      // The test runner's workers block signals.
+      var none = sigset_t()
+      sigemptyset(&none)
+      pthread_sigmask(SIG_SETMASK, &none, nil)
       alarm(10)
       var limit = rlimit(rlim_cur: 0, rlim_max: 0)
       setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &limit)

@@ -1,7 +1,8 @@
-@testable import Adapters
 import Domain
 import Glibc
 import Testing
+
+@testable import Adapters
 
 @Suite struct GuestFilesTests {
   /// A sparse file much larger than memory, and regions at odd places of it: (tenant pages, file pages).
@@ -82,6 +83,9 @@ import Testing
         let start = region.lowerBound + Int(state % UInt64(region.count))
         let end = start + 1 + Int(state >> 32) % (region.upperBound - start)
         #expect(try guest.dataPages(in: start..<end) == (start..<end).filter(expected.contains))
+        #expect(
+          try guest.guest.firstData(in: pages(start, end))
+            == (start..<end).first(where: expected.contains).map(PageIndex.init))
       }
     }
   }
@@ -120,7 +124,9 @@ import Testing
     #expect(allocatedBytes(guest.file) == 67 * Machinery.pageBytes)
   }
 
-  @Test("punched pages are holes, their neighbours are not, and staged copies restore them", .enabled(if: Machinery.hasSmallPages))
+  @Test(
+    "punched pages are holes, their neighbours are not, and staged copies restore them",
+    .enabled(if: Machinery.hasSmallPages))
   func punchAndRestore() throws {
     let guest = try Fixture()
     for page in 200..<331 { guest.put(UInt8(page - 199), page) }

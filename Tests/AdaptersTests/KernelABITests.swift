@@ -1,9 +1,10 @@
-@testable import Adapters
 import Glibc
 import KernelHeaders
 import Testing
 
-/// The hand-written ABI against the kernel's and libc's own headers. What is younger than the installed headers (Linux 6.1:
+@testable import Adapters
+
+/// The hand-written ABI against the kernel's and libc's own headers. What is younger than the installed headers (6.1:
 /// UFFDIO_POISON, its feature, WP_ASYNC; SO_PEERPIDFD) is proved by the running kernel's behaviour, here and in
 /// KernelFactsTests.
 @Suite struct KernelABITests {
@@ -136,9 +137,9 @@ import Testing
     }
   }
 
-  @Test("feature bits that the installed headers lack are the running kernel's", .enabled(if: Machinery.hasUserfaultfd))
+  @Test("feature bits that the headers lack are the running kernel's", .enabled(if: Machinery.hasUserfaultfd))
   func youngFeatures() throws {
-    // A feature that the kernel does not know is refused; these are known, and fdinfo shows them as they were asked for.
+    // A feature that the kernel does not know is refused; these are known; fdinfo shows them as they were asked for.
     for feature in [UFFD.FEATURE_POISON, UFFD.FEATURE_WP_ASYNC, UFFD.FEATURE_SIGBUS] {
       let descriptor = try Userfaultfd.create().descriptor
       try Userfaultfd.handshake(descriptor, features: feature)

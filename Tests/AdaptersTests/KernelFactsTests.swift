@@ -1,7 +1,8 @@
-@testable import Adapters
 import Domain
 import Glibc
 import Testing
+
+@testable import Adapters
 
 /// What Linux does, as KERNEL.md has it and the code relies on it: pages in and out, events.
 @Suite(.enabled(if: Machinery.hasUserfaultfd)) struct KernelFactsTests {

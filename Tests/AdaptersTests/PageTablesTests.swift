@@ -1,7 +1,8 @@
-@testable import Adapters
 import Domain
 import Glibc
 import Testing
+
+@testable import Adapters
 
 @Suite struct PageTablesTests {
   @Test("records and checksums come back as they were stored, each its own", arguments: [1, 511, 512, 513, 5000])

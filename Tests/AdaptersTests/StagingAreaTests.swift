@@ -1,7 +1,8 @@
-@testable import Adapters
 import Domain
 import Glibc
 import Testing
+
+@testable import Adapters
 
 @Suite struct StagingAreaTests {
   private static let pageCount = 64

@@ -1,7 +1,8 @@
-@testable import Adapters
 import Domain
 import Glibc
 import Testing
+
+@testable import Adapters
 
 /// What the tests need of this machine.
 enum Machinery {

@@ -1,7 +1,8 @@
-@testable import Adapters
 import Domain
 import Glibc
 import Testing
+
+@testable import Adapters
 
 /// A filesystem mounted for one test.
 private final class Mount {
@@ -15,7 +16,7 @@ private final class Mount {
     try #require(mount("none", path, "tmpfs", 0, "size=\(temporaryBytes)") == 0)
   }
 
-  /// ext4 without extents in a file: a large file needs blocks beside its own, so the free space does not quite suffice.
+  /// ext4 without extents, in a file: a large file needs more blocks than its own, so the free space does not suffice.
   init(loopMegabytes: Int) throws {
     directory = try TemporaryDirectory()
     path = directory.path + "/mnt"
@@ -164,7 +165,9 @@ private final class Mount {
     try usual.store.write((0..<243).map { PageIndex($0) }, to: slots(0, 243))
   }
 
-  @Test("a disk that is full in the middle of a write is an error, and what fits afterwards is written", .enabled(if: Machinery.hasLoopDevices))
+  @Test(
+    "a disk that is full in the middle of a write is an error, and what fits afterwards is written",
+    .enabled(if: Machinery.hasLoopDevices))
   func fullDisk() throws {
     let mount = try Mount(loopMegabytes: 6)
     var space = statvfs()

@@ -1,7 +1,8 @@
-@testable import Adapters
 import Domain
 import Glibc
 import Testing
+
+@testable import Adapters
 
 /// A tenant of two regions in one memfd, the second one first in the file.
 private final class Fixture {
@@ -205,9 +206,10 @@ private final class Fixture {
   func unregisterUnmapped() throws {
     let tenant = try Fixture()
     defer { tenant.arena.close() }
-    try #require(mmap(
-      tenant.arena.address(8), 8 * Machinery.pageBytes, PROT_READ, MAP_PRIVATE | MAP_FIXED | Int32(MAP_ANONYMOUS), -1,
-      0) != MAP_FAILED)
+    try #require(
+      mmap(
+        tenant.arena.address(8), 8 * Machinery.pageBytes, PROT_READ, MAP_PRIVATE | MAP_FIXED | Int32(MAP_ANONYMOUS), -1,
+        0) != MAP_FAILED)
     try #require(munmap(tenant.arena.address(8), 8 * Machinery.pageBytes) == 0)
     defer {
       // The arena unmaps it all once more; something of ours must be there.

@@ -1,7 +1,8 @@
-@testable import Adapters
 import Domain
 import Glibc
 import Testing
+
+@testable import Adapters
 
 @Suite(.enabled(if: Machinery.hasUserfaultfd)) struct UserfaultfdTests {
   @Test("a fresh userfaultfd is accepted, and the handshake done with remove events")

@@ -26,15 +26,16 @@ package final class GuestFiles: GuestMemory, @unchecked Sendable {  // `buffer` 
     return raw >= 0 ? Descriptor(owning: raw) : file
   }
 
+  package func firstData(in range: PageRange) throws(PortFailure) -> PageIndex? {
+    let place = place(of: range)
+    guard let data = try dataOffset(place) else { return nil }
+    return range.lowerBound + ((data - place.offset) >> map.geometry.pageShift)
+  }
+
   package func nextData(in range: PageRange) throws(PortFailure) -> PageRange? {
     let place = place(of: range)
     let end = place.offset + place.bytes
-    let (data, errorNumber) = retryingInterrupts { lseek(place.file.raw, place.offset, SEEK_DATA) }
-    if data < 0 {
-      if errorNumber == ENXIO { return nil }  // no data up to the file's end
-      throw PortFailure(.findGuestData, errorNumber: errorNumber)
-    }
-    guard data < end else { return nil }
+    guard let data = try dataOffset(place) else { return nil }
     let (hole, holeErrorNumber) = retryingInterrupts { lseek(place.file.raw, data, SEEK_HOLE) }
     if hole < 0 {
       // It became a hole between the two calls.
@@ -80,6 +81,13 @@ package final class GuestFiles: GuestMemory, @unchecked Sendable {  // `buffer` 
       }
     }
     return count
+  }
+
+  private func dataOffset(_ place: (file: Descriptor, offset: Int, bytes: Int)) throws(PortFailure) -> Int? {
+    let (data, errorNumber) = retryingInterrupts { lseek(place.file.raw, place.offset, SEEK_DATA) }
+    if data >= 0 { return data < place.offset + place.bytes ? data : nil }
+    if errorNumber == ENXIO { return nil }  // no data up to the file's end
+    throw PortFailure(.findGuestData, errorNumber: errorNumber)
   }
 
   private func place(of pages: PageRange) -> (file: Descriptor, offset: Int, bytes: Int) {

@@ -87,7 +87,9 @@ struct ProcessTasks {
       return isGone(task) ? .outsideOfRemoval : .unknown
     }
     guard let number = Int(text.trimmingLine.prefix { $0 != " " }) else { return .unknown }
-    return number == Linux.SYS_madvise || number == Linux.SYS_process_madvise ? .insideRemoval : .outsideOfRemoval
+    let isRemoval = number == Linux.SYS_madvise || number == Linux.SYS_process_madvise
+    // A task that is stopped on its way out of a call is done with it, and shows its number all the same.
+    return isRemoval && !isStopped(task) ? .insideRemoval : .outsideOfRemoval
   }
 
   private func isGone(_ task: Int32) -> Bool { access("/proc/\(pid)/task/\(task)", F_OK) != 0 }

@@ -42,7 +42,7 @@ struct DemoReport {
 
         """)
     }
-    Console.write("\n" + Self.line(["step", "pages", "size", "time", "rate", "| guest", "staging", "file", ""]))
+    Console.write("\n" + Self.line(["step", "pages", "size", "time", "rate", "|", "guest", "staging", "file", ""]))
   }
 
   mutating func add(_ row: Row) {
@@ -51,7 +51,7 @@ struct DemoReport {
     clearLine()
     Console.write(
       Self.line([
-        row.step, "\(row.pages)", size(row.pages), Self.time(row.nanoseconds), rate(row), "| " + size(row.guestPages),
+        row.step, "\(row.pages)", size(row.pages), Self.time(row.nanoseconds), rate(row), "|", size(row.guestPages),
         size(row.stagingPages), size(row.filePages), row.what,
       ]))
   }
@@ -175,7 +175,7 @@ struct DemoReport {
     return width < 0 ? spaces + text : text + spaces
   }
 
-  private static let columnWidths = [17, -8, -9, -9, -12, -12, -9, -9, 0]
+  private static let columnWidths = [17, -8, -9, -9, -12, 1, -9, -9, -9, 0]
 
   private static func line(_ cells: [String]) -> String {
     zip(cells, columnWidths).map { padded($0, $1) }.joined(separator: " ") + "\n"

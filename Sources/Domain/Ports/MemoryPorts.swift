@@ -1,6 +1,9 @@
 /// The memfds behind a tenant's regions, addressed by tenant page. Every range lies in one region.
 package protocol GuestMemory: Sendable {
+  /// The first page with data in `range` (SEEK_DATA alone, which is cheap wherever data is dense).
+  func firstData(in range: PageRange) throws(PortFailure) -> PageIndex?
   /// The first run of pages with data (SEEK_DATA, SEEK_HOLE) in `range`, cut at its end; nil where there is none.
+  /// Costs a walk over the whole run, also over what lies behind `range`.
   func nextData(in range: PageRange) throws(PortFailure) -> PageRange?
   /// Reads pages by `pread` (which fills no hole) and writes them to the same pages of staging memory.
   func copyToStaging(_ pages: PageRange) throws(PortFailure)
@@ -8,6 +11,10 @@ package protocol GuestMemory: Sendable {
   func punch(_ pages: PageRange) throws(PortFailure)
   /// Writes the staged copies over the guest's pages.
   func restoreFromStaging(_ pages: PageRange) throws(PortFailure)
+}
+
+extension GuestMemory {
+  package func firstData(in range: PageRange) throws(PortFailure) -> PageIndex? { try nextData(in: range)?.lowerBound }
 }
 
 /// Where moved pages wait: page p's copy lies at page p. Only pages that the ledger says are there may be looked at.

@@ -6,8 +6,12 @@
 package struct MoveService<Ports: TenantPorts> {
   package private(set) var pages = 0
   private let memory: TenantMemory<Ports>
+  /// Windows with data, found before the first is moved; then taken from the end. Each window's extents then end where the
+  /// holes of the one moved before begin: asking for the end of an extent walks over all of it (SEEK_HOLE).
+  private var windows: [PageRange] = []
   private var regionIndex = 0
   private var cursor = PageIndex(0)
+  private static var windowsListedPerStep: Int { 1024 }
   /// A window whose protection could not be lifted yet.
   private var protectedWindow: PageRange?
   private var pieces: [PageRange] = []
@@ -18,12 +22,13 @@ package struct MoveService<Ports: TenantPorts> {
     if let window = protectedWindow, !(try mapped { () throws(PortFailure) in try liftProtection(of: window) }) {
       return .retryAfter(nanoseconds: RetryDelay.event)
     }
-    guard let window = try mapped({ () throws(PortFailure) in try nextWindow() }) else { return .finished }
+    if try mapped({ () throws(PortFailure) in try listWindows() }) { return .again }
+    guard let window = windows.last else { return .finished }
     let isMoved = try mapped { () throws(PortFailure) in
       try memory.ports.gate.exclusive { () throws(PortFailure) in try move(window) }
     }
     guard isMoved else { return .retryAfter(nanoseconds: RetryDelay.event) }
-    cursor = window.upperBound
+    windows.removeLast()
     return .again
   }
 
@@ -38,19 +43,23 @@ package struct MoveService<Ports: TenantPorts> {
     }
   }
 
-  private mutating func nextWindow() throws(PortFailure) -> PageRange? {
-    while regionIndex < memory.map.regions.count {
+  /// - Returns: false once there are no more.
+  private mutating func listWindows() throws(PortFailure) -> Bool {
+    for _ in 0..<Self.windowsListedPerStep {
+      guard regionIndex < memory.map.regions.count else { return false }
       let region = memory.map.regions[regionIndex]
       let start = max(cursor, region.pages.lowerBound)
       if start < region.pages.upperBound,
-        let data = try memory.ports.guest.nextData(in: start..<region.pages.upperBound)
+        let data = try memory.ports.guest.firstData(in: start..<region.pages.upperBound)
       {
-        let window = MoveWindows(region: region, geometry: memory.map.geometry).window(containing: data.lowerBound)
-        return max(window.lowerBound, start)..<window.upperBound
+        let window = MoveWindows(region: region, geometry: memory.map.geometry).window(containing: data)
+        windows.append(max(window.lowerBound, start)..<window.upperBound)
+        cursor = window.upperBound
+      } else {
+        regionIndex += 1
       }
-      regionIndex += 1
     }
-    return nil
+    return true
   }
 
   /// - Returns: false when an event must be read first, and nothing was moved.

@@ -128,6 +128,8 @@ extension History {
     do throws(PortFailure) { while try memory.releaseStaging(limit: 16) > 0 {} } catch {
       return kernel.fail("giving staging memory back fails, and nothing was made to fail: \(error)")
     }
+    // The releaser may have woken meanwhile, and be in the middle of giving back what it has taken.
+    kernel.scheduler.wait(for: "the daemon to come to rest again") { self.isAtRest }
     for index in kernel.staging.indices {
       let state = memory.ledger.record(of: PageIndex(index)).state
       let isThere = kernel.staging[index] != nil

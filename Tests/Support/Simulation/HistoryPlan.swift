@@ -56,6 +56,8 @@ package struct HistoryPlan: Sendable {
   package var scheduleSeed: UInt64
   package var policy: Scheduler.Policy
   package var delaysPerMille: Int
+  /// How often the kernel takes long between a remove's event and the removal, in a thousand.
+  package var slowRemovesPerMille: Int
   package var faults: FaultInjector.Plan
   package var corruptsPerMille: Int
   package let requests: [RegionRequest]
@@ -84,7 +86,8 @@ package struct HistoryPlan: Sendable {
       case 1: .random(stickyPerMille: random.pick([500, 800, 950]))
       default: .priorities(changePerMille: random.pick([5, 20, 100]))
       }
-    delaysPerMille = random.pick([0, 5, 30])
+    delaysPerMille = random.pick(flavour.style == .crowd ? [5, 30, 60] : [0, 5, 30])
+    slowRemovesPerMille = flavour.style == .crowd ? 800 : 400
     faults = flavour.faults
     corruptsPerMille = flavour.corruptsPerMille
     let layout = Layout(&random, largestRegions: flavour.style == .crowd ? [2, 8, 16] : [1, 3, 6, 16, 40])
@@ -145,12 +148,14 @@ package struct HistoryPlan: Sendable {
     _ random: inout SimulationRandom, processCount: Int, regions: [PageRange], rounds: Int, style: Style
   ) -> [Task] {
     let hot = (0..<random.within(1...3)).map { _ in anyPage(&random, regions) }
+    // It is moved last, so that much can happen between the beginning of `enable` and its move.
+    let last = (regions.last?.upperBound ?? PageIndex(1)) + -1
     return (0..<random.within(2...5)).map { number in
       let length = random.within(4...(10 * rounds))
       return Task(
         process: number == 0 ? 0 : random.below(processCount), faultsInKernel: random.chance(perMille: 400),
         operations: style == .crowd && number > 0
-          ? crowdedOperations(&random, page: hot[0], count: length)
+          ? crowdedOperations(&random, page: last, count: length)
           : operations(
             &random, regions: regions, hot: hot, count: length, readsPerMille: style == .trimming ? 900 : 500))
     }

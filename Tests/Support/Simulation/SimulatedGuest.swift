@@ -6,9 +6,7 @@ package struct SimulatedGuest: GuestMemory {
   package func nextData(in range: PageRange) throws(PortFailure) -> PageRange? {
     kernel.enter("guest.nextData(\(range.text))")
     kernel.checkOneRegion(range, "nextData")
-    if kernel.zeroedInPlace.isEmpty || KnownTrouble.repairMayFail {
-      try kernel.mayFail(.findGuestData, ErrorNumber.inputOutput)
-    }
+    try kernel.mayFail(.findGuestData, ErrorNumber.inputOutput)
     guard let first = range.first(where: isData) else { return nil }
     return first..<(PageIndex.firstNot(in: first..<range.upperBound, isData) ?? range.upperBound)
   }

@@ -19,6 +19,7 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
   package internal(set) var tasks: [TenantTask] = []
   /// Huge pages (file, number) in which somebody has pinned a page.
   private let pinned: Set<SIMD2<Int>>
+  let slowRemovesPerMille: Int
   /// Pages whose data a punch has zeroed in place.
   var zeroedInPlace: Set<PageIndex> = []
   /// The tenant has stopped its own tasks.
@@ -42,6 +43,7 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
     staging = [UInt64?](repeating: nil, count: map.pageCount)
     model = PageModel(plan.contents)
     pinned = plan.pinnedHugePages
+    slowRemovesPerMille = plan.slowRemovesPerMille
     for index in 0..<plan.processCount { processes.append(SimulatedProcess(kernel: self, index: index)) }
   }
 

@@ -120,7 +120,7 @@ package final class TenantTask: @unchecked Sendable {  // belongs to whoever hol
     if isAnnounced { process.announce(call) }
     kernel.log("madvise(REMOVE, \(range.text)) runs on")
     // From here to the removal proper is where rules 7 and 14 are put to the test: often it takes long.
-    if kernel.random.chance(perMille: 400) {
+    if kernel.random.chance(perMille: kernel.slowRemovesPerMille) {
       kernel.scheduler.sleep(UInt64(kernel.random.within(1_000...200_000)))
     } else {
       kernel.scheduler.yield()
