@@ -25,7 +25,8 @@ let package = Package(
     .executableTarget(name: "App", dependencies: ["Adapters", "Domain"], swiftSettings: safe),
 
     .systemLibrary(name: "KernelHeaders", path: "Tests/KernelHeaders"),
-    .target(name: "TestSupport", dependencies: ["Domain"], path: "Tests/Support", cSettings: gnu, swiftSettings: common),
+    .target(
+      name: "TestSupport", dependencies: ["Domain"], path: "Tests/Support", cSettings: gnu, swiftSettings: common),
     .testTarget(name: "DomainTests", dependencies: ["Domain", "TestSupport"], cSettings: gnu, swiftSettings: common),
     .testTarget(
       name: "AdaptersTests", dependencies: ["Adapters", "Domain", "TestSupport", "KernelHeaders"], cSettings: gnu,

@@ -24,7 +24,9 @@ struct DiskTests {
       rmdir(path)
     }
 
-    func resize(_ bytes: Int) { #expect(mount("swap-monitor-test", path, "tmpfs", UInt(MS_REMOUNT), "size=\(bytes)") == 0) }
+    func resize(_ bytes: Int) {
+      #expect(mount("swap-monitor-test", path, "tmpfs", UInt(MS_REMOUNT), "size=\(bytes)") == 0)
+    }
   }
 
   private func metric(_ reply: JSONValue, _ name: String) -> Int? { reply["metrics"]?[name]?.int }

@@ -46,7 +46,9 @@ final class Daemon {
 
   deinit {
     process.end(signal: SIGKILL)
-    for path in ["run/socket", "run", "swap", ""] where unlink("\(directory)/\(path)") != 0 { rmdir("\(directory)/\(path)") }
+    for path in ["run/socket", "run", "swap", ""] where unlink("\(directory)/\(path)") != 0 {
+      rmdir("\(directory)/\(path)")
+    }
   }
 
   func client() throws -> Client { try Client(path: socketPath) }

@@ -4,7 +4,9 @@ import Testing
 @testable import Adapters
 @testable import App
 
-private let python = (["/usr/bin/python3", "/usr/local/bin/python3", "/bin/python3"] as [String]).first { access($0, X_OK) == 0 }
+private let python = (["/usr/bin/python3", "/usr/local/bin/python3", "/bin/python3"] as [String]).first {
+  access($0, X_OK) == 0
+}
 
 /// Clients written from PROTOCOL.md in another language.
 @Suite(.enabled(if: hasUserfaultfd))

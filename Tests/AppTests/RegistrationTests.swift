@@ -28,7 +28,10 @@ struct RegistrationTests {
       (own.request(region: ["size": .unsigned(1 << 63)]), right, "invalid-region", "size"),
       (own.request(region: ["offset": page]), right, "invalid-region", "end of memfd 0"),
       (own.request(region: ["memfd": 1]), right, "invalid-region", "memfd"),
-      (own.request(region: ["address": .unsigned(own.memory.address + (1 << 40))]), right, "invalid-region", "does not map"),
+      (
+        own.request(region: ["address": .unsigned(own.memory.address + (1 << 40))]), right, "invalid-region",
+        "does not map"
+      ),
       (own.request(), [], "invalid-request", "0 descriptors"),
       (own.request(), [own.userfaultfd], "invalid-request", "1 descriptors"),
       (own.request(), [own.memory.file, own.memory.file], "invalid-descriptor", "not a userfaultfd"),

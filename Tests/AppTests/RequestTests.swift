@@ -17,12 +17,18 @@ struct RequestTests {
     (#"{"op":"fly"}"#, "op: \"fly\" is not known"),
     (#"{"op":"status","tenant":1}"#, "tenant: is of the wrong type; a string"),
     (#"{"op":"trim","tenant":"a","wait":"yes"}"#, "wait: is of the wrong type; true or false"),
-    (#"{"op":"register","protocol":1,"tenant":"a","regions":[{"address":"x","size":1,"memfd":0,"offset":0}]}"#,
-      "regions[0].address: is of the wrong type; a whole number"),
-    (#"{"op":"register","protocol":1,"tenant":"a","regions":[{"address":4096,"memfd":0,"offset":0}]}"#,
-      "regions[0].size: is missing"),
-    (#"{"op":"register","protocol":1,"tenant":"a","regions":[{"address":-4096,"size":1,"memfd":0,"offset":0}]}"#,
-      "regions[0].address"),
+    (
+      #"{"op":"register","protocol":1,"tenant":"a","regions":[{"address":"x","size":1,"memfd":0,"offset":0}]}"#,
+      "regions[0].address: is of the wrong type; a whole number"
+    ),
+    (
+      #"{"op":"register","protocol":1,"tenant":"a","regions":[{"address":4096,"memfd":0,"offset":0}]}"#,
+      "regions[0].size: is missing"
+    ),
+    (
+      #"{"op":"register","protocol":1,"tenant":"a","regions":[{"address":-4096,"size":1,"memfd":0,"offset":0}]}"#,
+      "regions[0].address"
+    ),
     ("\u{FEFF}\u{0}", "not JSON"),
   ])
   func `a bad request is refused by field and value`(_ text: String, _ words: String) throws {
@@ -56,7 +62,8 @@ struct RequestTests {
 
   @Test func `a request nested too deeply is refused, and crashes nothing`() {
     let depth = 30_000
-    let text = #"{"op":"list","id":"# + String(repeating: "[", count: depth) + String(repeating: "]", count: depth) + "}"
+    let text =
+      #"{"op":"list","id":"# + String(repeating: "[", count: depth) + String(repeating: "]", count: depth) + "}"
     #expect(failure(text)?.code == .invalidRequest)
   }
 
@@ -68,16 +75,21 @@ struct RequestTests {
 }
 
 struct CommandLineTests {
-  @Test(arguments: [
-    ("0", 0), ("4096", 4096), ("1K", 1024), ("1k", 1024), ("3MiB", 3 << 20), ("2G", 2 << 30), ("1T", 1 << 40), ("7B", 7),
-  ] as [(String, UInt64)])
+  @Test(
+    arguments: [
+      ("0", 0), ("4096", 4096), ("1K", 1024), ("1k", 1024), ("3MiB", 3 << 20), ("2G", 2 << 30), ("1T", 1 << 40),
+      ("7B", 7),
+    ] as [(String, UInt64)])
   func `sizes are read`(_ text: String, _ bytes: UInt64) { #expect(ByteSize.parse(text) == bytes) }
 
   @Test(arguments: ["", "K", "-1", "1.5G", "1X", "99999999999T", "0x10", " 1"])
   func `what is no size is refused`(_ text: String) { #expect(ByteSize.parse(text) == nil) }
 
-  @Test(arguments: [(0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (1536, "1.50 KiB"), (1 << 30, "1.00 GiB"),
-    (536_870_912, "512 MiB")] as [(UInt64, String)])
+  @Test(
+    arguments: [
+      (0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (1536, "1.50 KiB"), (1 << 30, "1.00 GiB"),
+      (536_870_912, "512 MiB"),
+    ] as [(UInt64, String)])
   func `sizes are shown`(_ bytes: UInt64, _ text: String) { #expect(ByteSize.text(bytes) == text) }
 
   @Test func `options are read in both ways, and the last one counts`() throws {
@@ -93,12 +105,13 @@ struct CommandLineTests {
     #expect(throws: UsageError.self) { try Arguments(words, valued: ["socket"], flags: ["json"]) }
   }
 
-  @Test(arguments: [
-    ([], 2), (["fly"], 2), (["enable"], 2), (["enable", "a", "b"], 2), (["serve", "--log-level", "loud"], 2),
-    (["serve", "--socket-mode", "9"], 2), (["demo", "--memory", "much"], 2), (["demo", "--memory", "1K"], 2),
-    (["list", "--socket", "/nonexistent/socket"], 1), (["--version"], 0), (["--help"], 0), (["serve", "--help"], 0),
-    (["trim", "--help"], 0),
-  ] as [([String], Int32)])
+  @Test(
+    arguments: [
+      ([], 2), (["fly"], 2), (["enable"], 2), (["enable", "a", "b"], 2), (["serve", "--log-level", "loud"], 2),
+      (["serve", "--socket-mode", "9"], 2), (["demo", "--memory", "much"], 2), (["demo", "--memory", "1K"], 2),
+      (["list", "--socket", "/nonexistent/socket"], 1), (["--version"], 0), (["--help"], 0), (["serve", "--help"], 0),
+      (["trim", "--help"], 0),
+    ] as [([String], Int32)])
   func `exit codes`(_ words: [String], _ code: Int32) throws {
     let child = try ChildProcess(executable: program, arguments: words, keepsErrors: false)
     #expect(child.end() == code)

@@ -153,7 +153,11 @@ extension LedgerDriver {
       try requireEqual(isStill ? page.rawValue : nil, expected, "page to bring back from \(slot)")
       if !isRight {
         try requireEqual(ledger.pageUnreadable(page, slot: slot), isStill, "\(page) is unreadable")
-        if isStill { pages[page.rawValue].state = .unreadable }
+        if isStill {
+          pages[page.rawValue].state = .unreadable
+        } else if pages[page.rawValue].slot == slot.rawValue {
+          pages[page.rawValue].slot = nil  // a slot that was read wrong is not kept for trimming
+        }
       } else if isStill {
         ledger.pagesReturned(page..<(page + 1), faultFrom: .file)
         faults.count(.file)

@@ -19,13 +19,21 @@ package final class ChildProcess: @unchecked Sendable {  // used by one thread a
     if !keepsErrors { posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0) }
     var words = ([executable] + arguments).map { strdup($0) } + [nil]
     defer { for word in words { free(word) } }
+    // A thread's blocked signals would be blocked in the child too.
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    var mask = sigset_t()
+    sigemptyset(&mask)
+    posix_spawnattr_setsigmask(&attributes, &mask)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
     var pid = pid_t()
     var environment =
       (readBytes("/proc/self/environ") ?? []).split(separator: 0).map {
         strdup(String(decoding: $0, as: UTF8.self))
       } + [nil]  // `environ` itself is a global variable, which Swift 6 refuses
     defer { for variable in environment { free(variable) } }
-    let failure = posix_spawn(&pid, executable, &actions, nil, &words, &environment)
+    let failure = posix_spawn(&pid, executable, &actions, &attributes, &words, &environment)
     if failure != 0 { throw SystemError("starting \(executable) \(arguments.first ?? "")", errorNumber: failure) }
     handle = try ProcessHandle(pid: pid)
     self.input = input
