@@ -3,7 +3,8 @@ internal import Glibc
 
 /// Guest memory of the demo's tenant: a memfd, mapped shared, whose pages hold what their number, a seed and a version say.
 /// So every byte can be checked later without a second copy.
-package final class PatternMemory: @unchecked Sendable {  // `versions` belongs to the thread that writes; see `increment`
+package final class PatternMemory: @unchecked Sendable {
+  // `versions` belongs to the thread that writes; see `increment`
   package enum Kind: UInt64, CaseIterable, Sendable {
     case random, text, zero
   }

@@ -7,7 +7,8 @@ internal import Synchronization
 ///
 /// Layout, in 64-bit words: magic, layout version, page count, number of key words, the checksum key; then, each on a page
 /// bound, the records (one word a page) and the checksums (two words a page).
-package final class PageTables: RecordTable, @unchecked Sendable {  // records are atomics; a checksum belongs to its record's writer
+package final class PageTables: RecordTable, @unchecked Sendable {
+  // records are atomics; a checksum belongs to its record's writer
   package let hasher: PageHasher
   private let file: Descriptor
   private let mapping: MemoryMapping

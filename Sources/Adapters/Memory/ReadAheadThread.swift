@@ -2,7 +2,8 @@ package import Domain
 internal import Glibc
 
 /// Reads a tenant's slots ahead of swap-in, on a thread of its own that exists while reads are wanted.
-package final class ReadAheadThread: ReadAhead, @unchecked Sendable {  // used by the tenant's one job; the queues are shared
+package final class ReadAheadThread: ReadAhead, @unchecked Sendable {
+  // used by the tenant's one job; the queues are shared
   package let spareBuffer: LockedBuffer
   private let file: SwapFileStore
   private let budget: LockedMemory

@@ -3,7 +3,8 @@ internal import Glibc
 
 /// A tenant's swap file: unnamed, so that no name clashes, nobody else can open it, and the kernel deletes it with its last
 /// holder. Written and read past the page cache (O_DIRECT) where the filesystem can; else synced and dropped from it.
-package final class SwapFileStore: SwapFile, @unchecked Sendable {  // pread and pwrite are safe from any thread; `isDirect` only falls, in `write`
+package final class SwapFileStore: SwapFile, @unchecked Sendable {
+  // pread and pwrite are safe from any thread; `isDirect` only falls, in `write`
   private let file: Descriptor
   private let geometry: PageGeometry
   private let staging: StagingArea
