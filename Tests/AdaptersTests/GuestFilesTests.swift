@@ -25,7 +25,7 @@ import Testing
           offset: UInt64(region.filePage * Machinery.pageBytes))
       }
       let map = try RegionMap(requests, files: [judged], geometry: Machinery.geometry)
-      guest = try GuestFiles(map: map, files: [file], staging: staging)
+      guest = try GuestFiles(map: map, files: [file], identities: [FileIdentity(device: 0, inode: 0)], staging: staging)
     }
 
     func filePage(_ page: Int) -> Int {
@@ -151,7 +151,8 @@ import Testing
       [RegionRequest(address: 1 << 36, size: UInt64(16 * Machinery.pageBytes), file: 0, offset: 0)],
       files: [GuestFile(identity: FileIdentity(device: 0, inode: 0), size: UInt64(16 * Machinery.pageBytes))],
       geometry: Machinery.geometry)
-    let guest = try GuestFiles(map: map, files: [file], staging: staging)
+    let guest = try GuestFiles(
+      map: map, files: [file], identities: [FileIdentity(device: 0, inode: 0)], staging: staging)
     put(filled(1), in: file, page: 0)
     try #require(fcntl(raw, F_ADD_SEALS, F_SEAL_WRITE) == 0)
     #expect(throws: PortFailure(.punchGuestMemory, errorNumber: EPERM)) { try guest.punch(pages(0, 1)) }
@@ -167,7 +168,8 @@ import Testing
       [RegionRequest(address: 1 << 36, size: UInt64(16 * Machinery.pageBytes), file: 0, offset: 0)],
       files: [GuestFile(identity: FileIdentity(device: 0, inode: 0), size: UInt64(16 * Machinery.pageBytes))],
       geometry: Machinery.geometry)
-    let guest = try GuestFiles(map: map, files: [file], staging: staging)
+    let guest = try GuestFiles(
+      map: map, files: [file], identities: [FileIdentity(device: 0, inode: 0)], staging: staging)
     try #require(ftruncate(raw, 4 * Machinery.pageBytes) == 0)
     #expect(throws: PortFailure(.readGuestMemory, errorNumber: EIO)) { try guest.copyToStaging(pages(0, 16)) }
     #expect(try guest.nextData(in: pages(8, 16)) == nil)

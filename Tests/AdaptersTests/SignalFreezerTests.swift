@@ -29,7 +29,7 @@ import Testing
   @Test("all threads of all processes stop, and go on")
   func stopAndResume() throws {
     let children = [try Self.makeSleeper(), try Self.makeSleeper()]
-    let freezer = SignalFreezer(processes: children.map(\.handle))
+    let freezer = SignalFreezer { children.map(\.handle) }
     #expect(try ProcessTasks(pid: children[0].pid).identifiers().count == 4)
     #expect(try !freezer.allStopped())
     try freezer.requestStop()
@@ -50,7 +50,7 @@ import Testing
     let (stopped, running) = (try Self.makeSleeper(), try Self.makeSleeper())
     kill(stopped.pid, SIGSTOP)
     try #require(try eventually { try Self.isStopped(stopped) })
-    let freezer = SignalFreezer(processes: [stopped.handle, running.handle])
+    let freezer = SignalFreezer { [stopped.handle, running.handle] }
     try freezer.requestStop()
     #expect(try eventually { try freezer.allStopped() })
     freezer.resume()
@@ -62,7 +62,7 @@ import Testing
   @Test("the dead count as stopped, before, between and after")
   func dead() throws {
     let children = try (0..<3).map { _ in try Self.makeSleeper() }
-    let freezer = SignalFreezer(processes: children.map(\.handle))
+    let freezer = SignalFreezer { children.map(\.handle) }
     #expect(children[0].end(signal: SIGKILL) == .signal(SIGKILL))
     try freezer.requestStop()
     #expect(try eventually { try freezer.allStopped() })
@@ -87,10 +87,10 @@ import Testing
     }
     try #require(busy.hear() == 1)
     let sleeper = try Self.makeSleeper()
-    let freezer = SignalFreezer(processes: [sleeper.handle])
+    let freezer = SignalFreezer { [sleeper.handle] }
     freezer.beginLook()
     #expect(try eventually { try freezer.look() })
-    let both = SignalFreezer(processes: [sleeper.handle, busy.handle])
+    let both = SignalFreezer { [sleeper.handle, busy.handle] }
     both.beginLook()
     try both.requestStop()
     #expect(try eventually { try both.allStopped() })
@@ -113,7 +113,7 @@ import Testing
     let userfaultfd = try child.take(try #require(child.hear()))
     var poll = pollfd(fd: userfaultfd.raw, events: Int16(POLLIN), revents: 0)
     try #require(Glibc.poll(&poll, 1, 5000) == 1)
-    let freezer = SignalFreezer(processes: [child.handle])
+    let freezer = SignalFreezer { [child.handle] }
     freezer.beginLook()
     let tasks = ProcessTasks(pid: child.pid)
     #expect(eventually { tasks.place(of: child.pid) == .insideRemoval })
@@ -143,7 +143,7 @@ import Testing
     let userfaultfd = try child.take(try #require(child.hear()))
     var message = uffd_msg()
     try #require(eventually { read(userfaultfd.raw, &message, 32) == 32 })
-    let freezer = SignalFreezer(processes: [child.handle])
+    let freezer = SignalFreezer { [child.handle] }
     freezer.beginLook()
     #expect(try eventually { try freezer.look() })
     var request = uffdio_fill(

@@ -75,7 +75,8 @@ import Testing
     let arena = try Arena(pages: 2)
     defer { arena.close() }
     let wakeUp = try WakeUp()
-    var waiter = FaultWaiter(userfaultfds: [arena.userfaultfd], wakeUp: wakeUp)
+    var waiter = FaultWaiter(wakeUp: wakeUp)
+    waiter.watch([arena.userfaultfd])
     func wait(_ nanoseconds: UInt64) -> Bool { waiter.wait(timeoutNanoseconds: nanoseconds) }
     #expect(!wait(0))
     #expect(!wait(1_000_000))
@@ -89,6 +90,7 @@ import Testing
     #expect(fcntl(raw, F_GETFL) & O_NONBLOCK != 0)
     let vcpu = try arena.loading(0)
     #expect(wait(5_000_000_000))
+    #expect(waiter.ready == [0])
     #expect(arena.nextMessage()?.argument1 == arena.word(0))
     #expect(arena.copy(1, 0..<1).errorNumber == 0)
     #expect(vcpu.wait() == 1)

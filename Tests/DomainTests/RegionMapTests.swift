@@ -55,7 +55,7 @@ import Testing
         for offset in stride(from: 0, to: request.size, by: Int(Self.page)) {
           let page = PageIndex(number)
           pageOfAddress[request.address + offset] = number
-          try requireEqual(map.address(of: page), request.address + offset, "address of \(page)")
+          try requireEqual(AddressMap(map).address(of: page), request.address + offset, "address of \(page)")
           try requireEqual(map.regionIndex(of: page), index, "region of \(page)")
           try requireEqual(
             UInt64(map.regions[index].filePage(of: page)) * Self.page, request.offset + offset, "place of \(page)")
@@ -66,7 +66,7 @@ import Testing
       try requireEqual(map.sizeBytes, UInt64(number) * Self.page, "size")
       for address in stride(from: 0, to: 100 * Self.page, by: Int(Self.page)) {
         for within in [0, 1, Self.page - 1] {
-          let found = map.page(atAddress: address + within)
+          let found = AddressMap(map).page(atAddress: address + within)
           try requireEqual(found?.rawValue, pageOfAddress[address], "page at \(address) + \(within)")
         }
       }
@@ -83,11 +83,11 @@ import Testing
       choices.note("pages \(range) of the address space")
       var told: [Int] = []
       var isWhole = true
-      map.forEachPages(inAddresses: start, end) { pages in
+      AddressMap(map).forEachPages(inAddresses: start, end) { pages in
         isWhole = isWhole && !pages.isEmpty && map.regions.contains { $0.pages.contains(pages.lowerBound) }
         told += pages.map(\.rawValue)
       }
-      let expected = (0..<map.pageCount).filter { (start..<end).contains(map.address(of: PageIndex($0))) }
+      let expected = (0..<map.pageCount).filter { (start..<end).contains(AddressMap(map).address(of: PageIndex($0))) }
       try requireEqual(told.sorted(), expected, "pages")
       try require(isWhole, "a run is empty")
     }
@@ -98,7 +98,7 @@ import Testing
     let map = try RegionMap([Self.request(0x10000, 4 * Self.page)], files: [Self.file(1)], geometry: Self.geometry())
     func pages(_ start: UInt64, _ end: UInt64) -> [Int] {
       var told: [Int] = []
-      map.forEachPages(inAddresses: start, end) { told += $0.map(\.rawValue) }
+      AddressMap(map).forEachPages(inAddresses: start, end) { told += $0.map(\.rawValue) }
       return told
     }
     #expect(pages(0x10001, 0x10002) == [0])
@@ -120,14 +120,14 @@ import Testing
     #expect(map.regions[1].pages == PageIndex(851_968)..<PageIndex(1_715_712))
     #expect(map.regions[1].firstFilePage == 851_968)
     for page in [0, 1, 851_967, 851_968, 1_715_711] {
-      #expect(map.page(atAddress: map.address(of: PageIndex(page))) == PageIndex(page))
+      #expect(AddressMap(map).page(atAddress: AddressMap(map).address(of: PageIndex(page))) == PageIndex(page))
       #expect(map.regions[page < 851_968 ? 0 : 1].filePage(of: PageIndex(page)) == page)
     }
-    #expect(map.page(atAddress: 0x7f00_0000_0000 + low - 1) == PageIndex(851_967))
-    #expect(map.page(atAddress: 0x7f00_0000_0000 + low) == nil)
-    #expect(map.page(atAddress: 0x7f10_0000_0000 + high) == nil)
-    #expect(map.page(atAddress: 0x7f00_0000_0000 - 1) == nil)
-    #expect(map.address(of: PageIndex(1_715_711)) == 0x7f10_0000_0000 + high - 4096)
+    #expect(AddressMap(map).page(atAddress: 0x7f00_0000_0000 + low - 1) == PageIndex(851_967))
+    #expect(AddressMap(map).page(atAddress: 0x7f00_0000_0000 + low) == nil)
+    #expect(AddressMap(map).page(atAddress: 0x7f10_0000_0000 + high) == nil)
+    #expect(AddressMap(map).page(atAddress: 0x7f00_0000_0000 - 1) == nil)
+    #expect(AddressMap(map).address(of: PageIndex(1_715_711)) == 0x7f10_0000_0000 + high - 4096)
   }
 
   // MARK: Limits

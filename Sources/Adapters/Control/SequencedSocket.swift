@@ -171,7 +171,7 @@ enum ControlMessage {
       let type = control.load(fromByteOffset: position + 12, as: Int32.self)
       if level == SOL_SOCKET && type == 0x01 {
         for offset in stride(from: position + headerBytes, to: position + length, by: 4) {
-          found.append(Descriptor(owning: control.load(fromByteOffset: offset, as: Int32.self)))
+          found.append(Descriptor(owning: control.load(fromByteOffset: offset, as: Int32.self), isForeign: true))
         }
       }
       position += (length + 7) & ~7

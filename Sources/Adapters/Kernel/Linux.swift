@@ -80,9 +80,17 @@ func checked<Result: FixedWidthInteger>(_ operation: @autoclosure () -> String, 
 /// An open file descriptor; closed when its last user lets it go.
 package final class Descriptor: Sendable {
   package let raw: Int32
+  private let isForeign: Bool
 
   /// Takes the descriptor over.
-  package init(owning raw: Int32) { self.raw = raw }
+  ///
+  /// - Parameter isForeign: a client sent it, so it may be anything, also something whose closing takes its time.
+  package init(owning raw: Int32, isForeign: Bool = false) {
+    self.raw = raw
+    self.isForeign = isForeign
+  }
 
-  deinit { close(raw) }
+  deinit {
+    if isForeign { ForeignDescriptor.close(raw) } else { close(raw) }
+  }
 }

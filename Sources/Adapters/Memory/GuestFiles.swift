@@ -9,12 +9,17 @@ package final class GuestFiles: GuestMemory, @unchecked Sendable {  // `buffer` 
   private let files: [Descriptor]
   private let staging: StagingArea
   private let buffer: MemoryMapping
+  /// Which files these are.
+  package let identities: [FileIdentity]
 
   /// Small enough to stay in the second-level cache between the read and the write.
   private static let copyBytes = 256 << 10
 
-  package init(map: RegionMap, files: [Descriptor], staging: StagingArea) throws(SystemError) {
+  package init(map: RegionMap, files: [Descriptor], identities: [FileIdentity], staging: StagingArea)
+    throws(SystemError)
+  {
     self.map = map
+    self.identities = identities
     self.staging = staging
     buffer = try MemoryMapping(anonymousBytes: Self.copyBytes, operation: "mapping a copy buffer")
     self.files = files.map(Self.ownDescription)

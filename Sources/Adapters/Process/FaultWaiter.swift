@@ -2,12 +2,20 @@ internal import Glibc
 
 /// Waits for userfaultfds to have something to read, or for a wake-up.
 package struct FaultWaiter {
-  private var polls: [pollfd]
+  /// Which of the userfaultfds had something to read, by their places in the list.
+  package private(set) var ready: [Int] = []
+  private var polls: [pollfd] = []
   private let wakeUp: WakeUp
 
-  package init(userfaultfds: [Descriptor], wakeUp: WakeUp) {
+  package init(wakeUp: WakeUp) {
     self.wakeUp = wakeUp
+    watch([])
+  }
+
+  /// Whom to wait for from now on.
+  package mutating func watch(_ userfaultfds: [Descriptor]) {
     polls = (userfaultfds + [wakeUp.descriptor]).map { pollfd(fd: $0.raw, events: Int16(POLLIN), revents: 0) }
+    ready.removeAll()
   }
 
   /// - Parameter timeoutNanoseconds: nil waits for ever.
@@ -22,6 +30,8 @@ package struct FaultWaiter {
     }
     if count < 0 { count = 1 }  // a signal: look
     if polls[polls.count - 1].revents != 0 { wakeUp.clear() }
+    ready.removeAll(keepingCapacity: true)
+    for number in 0..<(polls.count - 1) where polls[number].revents != 0 { ready.append(number) }
     for poll in polls.dropLast() where poll.revents & Int16(POLLERR) != 0 {
       // A userfaultfd answers POLLERR while its open file lacks O_NONBLOCK, which a client can clear at any time. Reads do
       // not need it; polling does.

@@ -27,6 +27,13 @@ package final class ProcessHandle: Sendable {
     return count == 0
   }
 
+  /// Its owner, as /proc shows it; root for a process that may not be looked into. nil when it is dead.
+  package var user: UInt32? {
+    var status = stat()
+    guard stat("/proc/\(pid)", &status) == 0, isAlive else { return nil }
+    return status.st_uid
+  }
+
   /// - Throws: ESRCH when the process is dead.
   package func send(_ signal: Int32) throws(SystemError) {
     try checked("sending signal \(signal) to process \(pid)") {

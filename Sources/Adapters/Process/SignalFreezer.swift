@@ -3,15 +3,18 @@ internal import Glibc
 
 /// Stops and continues a tenant's processes with SIGSTOP and SIGCONT.
 package final class SignalFreezer: Freezer, @unchecked Sendable {  // used by the tenant's one job
-  private let processes: [ProcessHandle]
+  private let list: () -> [ProcessHandle]
   /// Whom `requestStop` stopped, and `resume` lets go on.
   private var stopped: [ProcessHandle] = []
   private var tasksSeen: Set<Int32> = []
 
-  package init(processes: [ProcessHandle]) { self.processes = processes }
+  /// - Parameter processes: those of the moment; they come and go.
+  package init(processes: @escaping () -> [ProcessHandle]) { list = processes }
+
+  private var processes: [ProcessHandle] { list() }
 
   package func requestStop() throws(PortFailure) {
-    for process in processes where process.isAlive {
+    for process in processes where process.isAlive && !stopped.contains(where: { $0 === process }) {
       do throws(SystemError) {
         if try Self.isStopped(process) { continue }  // by somebody else, who will also let it go on
         stopped.append(process)

@@ -1,24 +1,32 @@
 package import Domain
 internal import Glibc
+internal import Synchronization
 
 /// One process of a tenant, by its userfaultfd and its pidfd.
 package final class UserfaultProcess: MonitoredProcess {
   package let userfaultfd: Descriptor
   package let handle: ProcessHandle
+  package let addresses: AddressMap
   private let map: RegionMap
   private let staging: StagingArea
   private let events: EventBuffer
 
-  package init(userfaultfd: Descriptor, handle: ProcessHandle, map: RegionMap, staging: StagingArea) throws(SystemError)
-  {
+  /// - Parameter addresses: where this process maps the regions; nil where the registering one does.
+  package init(
+    userfaultfd: Descriptor, handle: ProcessHandle, map: RegionMap, staging: StagingArea, addresses: AddressMap? = nil
+  ) throws(SystemError) {
     self.userfaultfd = userfaultfd
     self.handle = handle
     self.map = map
+    self.addresses = addresses ?? AddressMap(map)
     self.staging = staging
     events = try EventBuffer()
   }
 
-  package var isAlive: Bool { handle.isAlive }
+  package var isAlive: Bool { !isMemoryGone.load(ordering: .relaxed) && handle.isAlive }
+
+  /// The process executes another program now (or is just dying): its memory is no more, while its pidfd knows of nothing.
+  private let isMemoryGone = Atomic(false)
 
   // MARK: Events
 
@@ -39,7 +47,7 @@ package final class UserfaultProcess: MonitoredProcess {
     var chunk = pages.count
     while done < pages.count {
       var request = uffdio_copy(
-        dst: map.address(of: pages.lowerBound + done), src: UInt64(UInt(bitPattern: start + bytes(done))),
+        dst: addresses.address(of: pages.lowerBound + done), src: UInt64(UInt(bitPattern: start + bytes(done))),
         len: UInt64(bytes(min(chunk, pages.count - done))))
       let errorNumber = control(UFFD.UFFDIO_COPY, &request)
       // A copy that was cut short says EAGAIN and how far it came; one that could not begin leaves an error there.
@@ -76,10 +84,27 @@ package final class UserfaultProcess: MonitoredProcess {
     case EEXIST: .alreadyPresent
     case EAGAIN: .eventPending
     case ENOMEM: .outOfMemory
-    case ESRCH: .processGone
+    case ESRCH: processGone()
     default: .failed(errorNumber: errorNumber)
     }
   }
+
+  /// ESRCH of these calls means that the memory is gone (mmget_not_zero in fs/userfaultfd.c), and it never comes back.
+  private func processGone() -> InstallResult.Stop {
+    isMemoryGone.store(true, ordering: .relaxed)
+    return .processGone
+  }
+
+  /// REGISTER and UNREGISTER answer ENOMEM for memory that is gone, and for lack of memory. A COPY to where nothing is
+  /// registered tells, and does nothing.
+  private func noteIfGone(_ errorNumber: Int32) {
+    guard errorNumber == ENOMEM else { return }
+    var request = uffdio_copy(dst: Self.unusedAddress, src: Self.unusedAddress, len: UInt64(bytes(1)))
+    if control(UFFD.UFFDIO_COPY, &request) == ESRCH { _ = processGone() }
+  }
+
+  /// Above vm.mmap_min_addr, and below where programs are mapped.
+  private static let unusedAddress: UInt64 = 0x1_0000
 
   // MARK: Ranges
 
@@ -87,10 +112,17 @@ package final class UserfaultProcess: MonitoredProcess {
     for (number, region) in map.regions.enumerated() {
       let failure = register(region)
       guard failure != 0 else { continue }
+      noteIfGone(failure)
       for earlier in map.regions.prefix(number) { _ = unregister(earlier) }
       drainQuietly()
       throw PortFailure(.registerRange, errorNumber: failure)
     }
+  }
+
+  /// Registers for an instant, to see whether it can be done.
+  package func tryRegistration() throws(PortFailure) {
+    try register()
+    try unregister()
   }
 
   package func unregister() throws(PortFailure) {
@@ -152,7 +184,9 @@ package final class UserfaultProcess: MonitoredProcess {
     switch errorNumber {
     case 0: return .done
     case EAGAIN: return .eventPending
-    case ESRCH: return .processGone
+    case ESRCH:
+      _ = processGone()
+      return .processGone
     default: throw PortFailure(.protectRange, errorNumber: errorNumber)
     }
   }
@@ -160,7 +194,7 @@ package final class UserfaultProcess: MonitoredProcess {
   private func bytes(_ pages: Int) -> Int { map.geometry.bytes(inPages: pages) }
 
   private func range(of pages: PageRange) -> uffdio_range {
-    uffdio_range(start: map.address(of: pages.lowerBound), len: UInt64(bytes(pages.count)))
+    uffdio_range(start: addresses.address(of: pages.lowerBound), len: UInt64(bytes(pages.count)))
   }
 
   /// - Returns: 0, or the error number.

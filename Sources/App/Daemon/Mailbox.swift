@@ -3,8 +3,10 @@ internal import Adapters
 /// What other threads tell the control thread.
 enum Message: Sendable {
   case jobEnded(tenant: Tenant.Identifier, TenantRuntime.JobResult)
-  /// A process of the tenant seems to be dead: look.
-  case processGone(tenant: Tenant.Identifier)
+  /// The memory of one of the tenant's processes is no more.
+  case processGone(tenant: Tenant.Identifier, UserfaultProcess)
+  /// A process has joined the tenant, and its faults are being served; or why it could not.
+  case processAdded(tenant: Tenant.Identifier, connection: UInt64, Result<UserfaultProcess, ProtocolError>)
   /// An answer that was worked out elsewhere.
   case reply(connection: UInt64, JSONValue)
 }

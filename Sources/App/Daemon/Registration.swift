@@ -43,12 +43,14 @@ struct Registration {
     do throws(SystemError) {
       memory = TenantMemory(
         map: map,
-        ports: try LinuxPorts(map: map, userfaultfd: userfaultfd, process: peer, memfds: memfds, shared: shared))
+        ports: try LinuxPorts(
+          map: map, userfaultfd: userfaultfd, process: peer, memfds: memfds, files: files, shared: shared))
     } catch {
       throw error.errorNumber == ErrorNumber.noMemory
         ? ProtocolError(.noMemory, error.description) : ProtocolError(.inputOutput, error.description)
     }
-    try Self.tryRegistration(memory.ports.processes[0])
+    // What the kernel would refuse at `enable` is better known now.
+    do throws(PortFailure) { try memory.ports.processes[0].tryRegistration() } catch { throw Self.refusal(of: error) }
   }
 
   private static func check(name: String) throws(ProtocolError) -> String {
@@ -111,18 +113,13 @@ struct Registration {
     }
   }
 
-  /// What the kernel would refuse at `enable` is better known now.
-  private static func tryRegistration(_ process: UserfaultProcess) throws(ProtocolError) {
-    do throws(PortFailure) {
-      try process.register()
-      try process.unregister()
-    } catch {
-      throw ProtocolError(
-        .invalidRegion,
-        "the regions can't be registered with this userfaultfd: \(errorText(error.errorNumber)). It must be the calling "
-          + "process's own, no other userfaultfd may watch the memory, and the kernel must know write protection of shared "
-          + "memory (Linux 5.19)")
-    }
+  /// What the kernel says where a range can't be registered.
+  static func refusal(of failure: PortFailure) -> ProtocolError {
+    ProtocolError(
+      .invalidRegion,
+      "the regions can't be registered with this userfaultfd: \(errorText(failure.errorNumber)). It must be the process's "
+        + "own, no other userfaultfd may watch the memory, and the kernel must know write protection of shared memory "
+        + "(Linux 5.19)")
   }
 }
 

@@ -20,12 +20,13 @@ extension Server {
       }
       let request = try decoded.request.get()
       if case .register(let body) = request { return try register(body, packet, connection) }
+      if case .addProcess(let body) = request { return try addProcess(body, packet, connection) }
       guard packet.descriptors.isEmpty else {
         throw ProtocolError(
           .invalidRequest, "\(packet.descriptors.count) descriptors came with a request that takes none")
       }
       switch request {
-      case .register: break
+      case .register, .addProcess: break
       case .unregister(let name):
         let tenant = try find(name, for: connection)
         apply(Tenant.Command(command: .unregister, connection: connection.token, waits: true), to: tenant)
@@ -105,22 +106,78 @@ extension Server {
     let runtime = try TenantRuntime(
       name: registration.name, memory: registration.memory, freeze: registration.freeze, log: log,
       jobEnded: { mailbox.post(.jobEnded(tenant: identifier, $0)) },
-      processGone: { mailbox.post(.processGone(tenant: identifier)) })
+      processGone: { mailbox.post(.processGone(tenant: identifier, $0)) })
     try runtime.start()
     let tenant = Tenant(
       identifier: identifier, name: registration.name, user: connection.user, connection: connection.token,
-      freeze: registration.freeze, process: registration.process, processToken: takeToken(), runtime: runtime)
-    do throws(SystemError) { try loop.add(tenant.process.descriptor, token: tenant.processToken) } catch {
+      freeze: registration.freeze, runtime: runtime)
+    do throws(SystemError) { try watch(registration.memory.ports.processes[0], of: tenant) } catch {
       runtime.shutDown()
       throw error
     }
     tenants[identifier] = tenant
     names[tenant.name] = identifier
-    processTokens[tenant.processToken] = identifier
     connection.tenant = identifier
     log.info(
-      "tenant \(tenant.name): registered by user \(tenant.user), process \(tenant.process.pid), "
+      "tenant \(tenant.name): registered by user \(tenant.user), process \(registration.process.pid), "
         + "\(registration.memory.map.sizeBytes >> 20) MiB in \(registration.requests.count) regions")
+  }
+
+  // MARK: Processes
+
+  func addProcess(_ request: AddProcessRequest, _ packet: Packet, _ connection: Connection) throws(ProtocolError) {
+    let tenant = try find(request.tenant, for: connection)
+    if tenant.isLeaving {
+      throw ProtocolError(.wrongState, "add-process: the tenant is being unregistered", state: tenant.lifecycle.state)
+    }
+    guard tenant.processes.count + tenant.joining < Self.processLimit else {
+      throw ProtocolError(.noMemory, "the tenant has \(Self.processLimit) processes already, and no more are taken")
+    }
+    let addition = try ProcessAddition(
+      request, packet: packet, connection: connection, tenant: tenant,
+      isOwnConnection: tenant.connection == connection.token)
+    tenant.joining += 1
+    keepBusy(connection)
+    let (mailbox, identifier, token, runtime) = (mailbox, tenant.identifier, connection.token, tenant.runtime)
+    do throws(SystemError) {
+      // Registering waits for the process's memory lock, and for the gate.
+      try Thread.runDetached(name: "add-process") {
+        mailbox.post(.processAdded(tenant: identifier, connection: token, addition.join(runtime)))
+      }
+    } catch {
+      tenant.joining -= 1
+      answer(connection, ProtocolError(.noMemory, error.description))
+    }
+  }
+
+  func processAdded(_ identifier: Tenant.Identifier, _ token: UInt64, _ result: Result<UserfaultProcess, ProtocolError>)
+  {
+    let connection = connections[token]
+    guard let tenant = tenants[identifier] else {
+      if let connection { answer(connection, ProtocolError(.noSuchTenant, "tenant: it has ended meanwhile")) }
+      return
+    }
+    tenant.joining -= 1
+    do throws(ProtocolError) {
+      let process = try result.get()
+      do throws(SystemError) { try watch(process, of: tenant) } catch {
+        _ = tenant.runtime.remove(process)
+        throw ProtocolError(.noMemory, error.description)
+      }
+      log.info("tenant \(tenant.name): process \(process.handle.pid) has joined")
+      if let connection { answerGone(connection, tenant) }
+    } catch {
+      if let connection { answer(connection, error) }
+    }
+    if tenant.processes.isEmpty && tenant.joining == 0 { bury(tenant) }
+  }
+
+  /// Has the control thread told of a process's death.
+  private func watch(_ process: UserfaultProcess, of tenant: Tenant) throws(SystemError) {
+    let token = takeToken()
+    try loop.add(process.handle.descriptor, token: token)
+    processTokens[token] = tenant.identifier
+    tenant.processes[token] = process
   }
 
   // MARK: Answers
@@ -153,7 +210,8 @@ extension Server {
     for tenant in visible.sorted(by: { $0.name < $1.name }) {
       let entry = JSONValue.object([
         "tenant": .string(tenant.name), "state": .string(tenant.lifecycle.state.rawValue),
-        "size": .unsigned(tenant.runtime.memory.map.sizeBytes), "pids": .array([.integer(Int64(tenant.process.pid))]),
+        "size": .unsigned(tenant.runtime.memory.map.sizeBytes),
+        "pids": .array(tenant.processIdentifiers.map { .integer(Int64($0)) }),
       ])
       bytes += entry.bytes.count + 1
       if bytes > SequencedSocket.packetLimit {

@@ -117,8 +117,10 @@ extension Server {
   func forget(_ tenant: Tenant, answering command: Tenant.Command?) {
     tenants[tenant.identifier] = nil
     names[tenant.name] = nil
-    processTokens[tenant.processToken] = nil
-    loop.remove(tenant.process.descriptor)
+    for (token, process) in tenant.processes {
+      processTokens[token] = nil
+      loop.remove(process.handle.descriptor)
+    }
     claims.release(tenant: tenant.name)
     if let connection = connections[tenant.connection] { connection.tenant = nil }
     let runtime = tenant.runtime
@@ -140,9 +142,17 @@ extension Server {
     if isEnding { endNextTenant() }
   }
 
-  /// The tenant's process has died: its memory needs nobody any more.
+  /// One of the tenant's processes has died. With the last one the tenant ends.
+  func drop(_ token: UInt64, of tenant: Tenant) {
+    guard let process = tenant.processes.removeValue(forKey: token) else { return }
+    processTokens[token] = nil
+    loop.remove(process.handle.descriptor)
+    log.info("tenant \(tenant.name): process \(process.handle.pid) has died")
+    if tenant.runtime.remove(process) == 0 && tenant.joining == 0 { bury(tenant) }
+  }
+
+  /// All of the tenant's processes are dead: its memory needs nobody any more.
   func bury(_ tenant: Tenant) {
-    log.info("tenant \(tenant.name): process \(tenant.process.pid) has died")
     let waiters = tenant.waiters
     tenant.waiters = []
     forget(tenant, answering: nil)

@@ -14,6 +14,8 @@ final class Server {
 
   static let connectionLimit = 1024
   static let tenantLimit = 1024
+  /// Processes of one tenant.
+  static let processLimit = 1024
   /// Packets of one connection that are handled before the others' turn comes.
   static let packetsPerTurn = 16
 
@@ -72,7 +74,9 @@ final class Server {
     case Token.mailbox: for message in mailbox.takeAll() { handle(message) }
     default:
       if let identifier = processTokens[ready.token] {
-        if let tenant = tenants[identifier], !tenant.process.isAlive { bury(tenant) }
+        if let tenant = tenants[identifier], tenant.processes[ready.token]?.isAlive == false {
+          drop(ready.token, of: tenant)
+        }
       } else if let connection = connections[ready.token] {
         handle(ready, connection)
       }
@@ -83,9 +87,12 @@ final class Server {
     switch message {
     case .jobEnded(let identifier, let result):
       if let tenant = tenants[identifier] { jobEnded(tenant, result) }
-    case .processGone(let identifier):
+    case .processGone(let identifier, let process):
       // Its memory is gone (ESRCH): it is dead, or executes another program now, and its memory is not ours any more.
-      if let tenant = tenants[identifier] { bury(tenant) }
+      if let tenant = tenants[identifier], let token = tenant.processes.first(where: { $1 === process })?.key {
+        drop(token, of: tenant)
+      }
+    case .processAdded(let identifier, let token, let result): processAdded(identifier, token, result)
     case .reply(let token, let reply):
       if let connection = connections[token] { answer(connection, reply) }
     }

@@ -20,8 +20,10 @@ final class Tenant {
   /// The connection that registered it.
   let connection: UInt64
   let freeze: FreezeMode
-  let process: ProcessHandle
-  let processToken: UInt64
+  /// Those that are alive, by the tokens under which the control thread watches for their deaths.
+  var processes: [UInt64: UserfaultProcess] = [:]
+  /// How many are being taken in.
+  var joining = 0
   let runtime: TenantRuntime
   var lifecycle = Lifecycle()
   /// To be answered when the running job ends.
@@ -33,6 +35,8 @@ final class Tenant {
   /// To be forgotten once everything is back.
   var isLeaving = false
 
+  var processIdentifiers: [Int32] { processes.values.map(\.handle.pid).sorted() }
+
   struct Command {
     let command: TenantCommand
     /// nil: the daemon's own wish.
@@ -41,16 +45,13 @@ final class Tenant {
   }
 
   init(
-    identifier: Identifier, name: String, user: UInt32, connection: UInt64, freeze: FreezeMode, process: ProcessHandle,
-    processToken: UInt64, runtime: TenantRuntime
+    identifier: Identifier, name: String, user: UInt32, connection: UInt64, freeze: FreezeMode, runtime: TenantRuntime
   ) {
     self.identifier = identifier
     self.name = name
     self.user = user
     self.connection = connection
     self.freeze = freeze
-    self.process = process
-    self.processToken = processToken
     self.runtime = runtime
   }
 

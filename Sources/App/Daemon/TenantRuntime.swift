@@ -26,7 +26,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   private let freeze: FreezeMode
   private let log: Log
   private let jobEnded: @Sendable (JobResult) -> Void
-  private let processGone: @Sendable () -> Void
+  private let processGone: @Sendable (UserfaultProcess) -> Void
   private let fileFaults = FileFaults()
   private let wakeUp: WakeUp
   private let monitor = Monitor()
@@ -38,8 +38,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   private var threads: [Thread] = []
 
   private struct FileFaults: FileFaultQueue, Sendable {
-    let queue = BoundedQueue<WaitingFault>(capacity: TenantRuntime.fileFaultCapacity)
-    func offer(_ fault: WaitingFault) -> Bool { queue.offer(fault) }
+    let queue = BoundedQueue<WaitingFault<UserfaultProcess>>(capacity: TenantRuntime.fileFaultCapacity)
+    func offer(_ fault: WaitingFault<UserfaultProcess>) -> Bool { queue.offer(fault) }
   }
 
   /// - Parameters:
@@ -47,7 +47,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   ///   - processGone: called, perhaps often, when a process turns out to be dead before its pidfd says so.
   init(
     name: String, memory: TenantMemory<LinuxPorts>, freeze: FreezeMode, log: Log,
-    jobEnded: @escaping @Sendable (JobResult) -> Void, processGone: @escaping @Sendable () -> Void
+    jobEnded: @escaping @Sendable (JobResult) -> Void, processGone: @escaping @Sendable (UserfaultProcess) -> Void
   ) throws(SystemError) {
     self.name = name
     self.memory = memory
@@ -70,6 +70,28 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       shutDown()
       throw error
     }
+  }
+
+  /// Takes in another process; waits, should monitoring just be ended.
+  ///
+  /// - Returns: once its faults are being served; false when the tenant has ended meanwhile.
+  func add(_ process: UserfaultProcess) throws(PortFailure) -> Bool {
+    while !mustEnd {
+      if try memory.add(process) {
+        wakeUp.signal()
+        return true
+      }
+      pause(Self.retryDelayNanoseconds)
+    }
+    return false
+  }
+
+  /// Forgets a dead process.
+  ///
+  /// - Returns: how many are left.
+  func remove(_ process: UserfaultProcess) -> Int {
+    defer { wakeUp.signal() }
+    return memory.ports.processList.remove(process)
   }
 
   /// - Precondition: no job runs.
@@ -123,18 +145,27 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
 
   private func serveFaults() {
     var service = EventService(memory: memory, files: fileFaults)
-    var waiter = FaultWaiter(userfaultfds: memory.ports.processes.map(\.userfaultfd), wakeUp: wakeUp)
+    var waiter = FaultWaiter(wakeUp: wakeUp)
+    var watched: [UserfaultProcess] = []
+    var ready: [UserfaultProcess] = []
     var timeout: UInt64?
     let log = Log.Limited(log)
     while !mustEnd {
+      let processes = memory.ports.processes
+      if !processes.elementsEqual(watched, by: ===) {
+        watched = processes
+        waiter.watch(processes.map(\.userfaultfd))
+      }
       let somethingCame = waiter.wait(timeoutNanoseconds: timeout)
-      let report = service.step()
-      if report.processGone { processGone() }
+      ready.removeAll(keepingCapacity: true)
+      for number in waiter.ready { ready.append(watched[number]) }
+      let report = service.step(ready)
+      if let process = report.processGone { processGone(process) }
       if let address = report.outsideAddress {
         log.warning(
           "tenant \(name): a fault at 0x\(String(address, radix: 16)), in no region; its thread waits for ever")
       }
-      if let failure = report.failure, !report.processGone {
+      if let failure = report.failure, report.processGone == nil {
         log.warning("tenant \(name): \(ProtocolError(failure).message)")
       }
       let releasable = memory.ledger.counts.releasable
@@ -157,10 +188,10 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     let service = FaultService(memory: memory)
     let log = Log.Limited(log)
     while let fault = fileFaults.queue.take() {
-      let process = memory.ports.processes[fault.process]
+      let process = fault.process
       switch service.serveFromFile(fault.page, from: process, buffer: buffer) {
       case .served, .outside: break
-      case .processGone: processGone()
+      case .processGone: processGone(process)
       case .failed(let failure):
         log.warning("tenant \(name): \(ProtocolError(failure).message)")
         pause(Self.failureDelayNanoseconds)
@@ -209,7 +240,9 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         monitor.withLock { progress.pages = pages }
         switch step {
         case .again: break
-        case .retryAfter(let nanoseconds): pause(nanoseconds)
+        case .retryAfter(let nanoseconds):
+          for process in memory.ports.processes where !process.isAlive { processGone(process) }
+          pause(nanoseconds)
         case .finished: return JobResult(job: job, end: .finished, failure: nil)
         }
       }

@@ -4,6 +4,7 @@ internal import FoundationEssentials
 /// A decoded request.
 enum Request {
   case register(RegisterRequest)
+  case addProcess(AddProcessRequest)
   case unregister(tenant: String?)
   case command(TenantCommand, CommandRequest)
   case status(tenant: String?)
@@ -40,6 +41,11 @@ struct WholeNumber: Decodable {
         UInt64.self, DecodingError.Context(codingPath: decoder.codingPath, debugDescription: "not a whole number"))
     }
   }
+}
+
+struct AddProcessRequest: Decodable {
+  let tenant: String?
+  let addresses: [WholeNumber]?
 }
 
 struct CommandRequest: Decodable {
@@ -107,15 +113,14 @@ struct DecodedRequest {
       guard let command = TenantCommand(rawValue: op) else { break }
       return .command(command, try decode(CommandRequest.self, bytes))
     case "status": return .status(tenant: try decode(Tenant.self, bytes).tenant)
-    case "add-process":
-      throw ProtocolError(
-        .unsupported, "add-process: this version serves tenants of one process, the one that registers")
+    case "add-process": return .addProcess(try decode(AddProcessRequest.self, bytes))
     case "list": return .list(after: try decode(After.self, bytes).after)
     default: break
     }
     throw ProtocolError(
       .invalidRequest,
-      "op: \"\(op.prefix(64))\" is not known; register, unregister, enable, trim, out, disable, status and list are")
+      "op: \"\(op.prefix(64))\" is not known; register, add-process, unregister, enable, trim, out, disable, status and list are"
+    )
   }
 
   private static func decode<Body: Decodable>(_ type: Body.Type, _ bytes: [UInt8]) throws(ProtocolError) -> Body {

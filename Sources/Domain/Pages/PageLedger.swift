@@ -19,6 +19,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     var discarding: PageBitmap
     var unreadable: PageBitmap
     var discardGeneration = 0
+    var isClosing = false
     var filePages = 0
     var slots: SwapSlots
     var counters = FaultCounters()
@@ -44,6 +45,11 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   package var isOpen: Bool { locked { books.isOpen } }
 
   package func open() { locked { books = Books(pageCount: pageCount) } }
+
+  /// Monitoring is being ended: no process may join until that is done.
+  package var isClosing: Bool { locked { books.isClosing } }
+
+  package func setClosing(_ isClosing: Bool) { locked { books.isClosing = isClosing } }
 
   /// - Precondition: every page is the guest's again, or the tenant is dead.
   package func close() {

@@ -73,7 +73,9 @@ package protocol Userfault: Sendable {
 
 /// A process's side of monitoring: its address ranges at its userfaultfd, and its tasks.
 package protocol MonitoredProcess: Userfault {
-  /// False once the process's memory is no more.
+  /// Where it maps the regions.
+  var addresses: AddressMap { get }
+  /// False once the process is dead.
   var isAlive: Bool { get }
   /// Registers every region for missing pages and write protection; where one fails, none stays registered.
   func register() throws(PortFailure)
@@ -117,7 +119,9 @@ package protocol TenantPorts: Sendable {
   var staging: Staging { get }
   var file: File { get }
   var readAhead: Ahead { get }
+  /// Those that map the memory now: they come (`append`) and go.
   var processes: [Process] { get }
+  func append(_ process: Process)
   var freezer: Stopper { get }
   var clock: Time { get }
   /// Makes the staging memory that `enable` fills.

@@ -90,38 +90,12 @@ package struct RegionMap: Equatable, Sendable {
     try checkOverlaps(requests, files: files)
   }
 
-  /// The page at an address of the registering process; nil outside of all regions.
-  package func page(atAddress address: UInt64) -> PageIndex? {
-    for region in regions where address >= region.address {
-      let offset = geometry.pages(inBytes: address - region.address)
-      if offset < region.pages.count { return region.pages.lowerBound + offset }
-    }
-    return nil
-  }
-
-  package func address(of page: PageIndex) -> UInt64 {
-    let region = regions[regionIndex(of: page)]
-    return region.address + UInt64(geometry.bytes(inPages: region.pages.lowerBound.distance(to: page)))
-  }
-
   /// - Precondition: the page is one of the tenant's.
   package func regionIndex(of page: PageIndex) -> Int {
     guard let index = regions.firstIndex(where: { $0.pages.contains(page) }) else {
       preconditionFailure("a page that is in no region of its tenant")
     }
     return index
-  }
-
-  /// Calls `body` with the pages of each region that lie in an address range; parts outside of all regions are passed over.
-  package func forEachPages(inAddresses start: UInt64, _ end: UInt64, _ body: (PageRange) -> Void) {
-    for region in regions {
-      let low = max(start, region.address)
-      let high = min(end, region.address + UInt64(geometry.bytes(inPages: region.pages.count)))
-      guard low < high else { continue }
-      let first = geometry.pages(inBytes: low - region.address)
-      let last = geometry.pages(inBytes: high - 1 - region.address)
-      body((region.pages.lowerBound + first)..<(region.pages.lowerBound + last + 1))
-    }
   }
 
   private static func check(_ request: RegionRequest, number: Int, files: [GuestFile], geometry: PageGeometry)

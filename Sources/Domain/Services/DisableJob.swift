@@ -224,8 +224,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     // A fault's own read of a page that came back meanwhile must end before the file is emptied under it.
     guard counts.pinnedRuns == 0 else { return .retryAfter(nanoseconds: RetryDelay.slot) }
     do throws(PortFailure) {
-      for process in memory.ports.processes where process.isAlive { try process.unregister() }
-      memory.ports.gate.exclusive { memory.ledger.close() }
+      try memory.endMonitoring()
       memory.ports.destroyStaging()
       try memory.ports.file.truncate()
     } catch { throw .port(error) }

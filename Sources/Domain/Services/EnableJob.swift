@@ -87,16 +87,26 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
   }
 
   private mutating func stop(until deadline: UInt64) throws(JobFailure) -> JobStep {
-    if try mapped({ () throws(PortFailure) in try memory.ports.freezer.allStopped() }) {
-      // No task is inside a removal now. What was read of removals is applied under the exclusive gate, so after one
-      // hold of it nothing is open.
-      memory.ports.gate.exclusive { memory.ledger.settleAllDiscards() }
+    if try mapped({ () throws(PortFailure) in try settleIfStopped() }) {
       phase = .moving
       if freeze == .caller { resume() }
       return .again
     }
     guard memory.ports.clock.nowNanoseconds < deadline else { throw .freezeTimedOut }
+    // Processes that have joined meanwhile are stopped too.
+    try mapped { () throws(PortFailure) in try memory.ports.freezer.requestStop() }
     return .retryAfter(nanoseconds: RetryDelay.freeze)
+  }
+
+  /// Once all are stopped, no task is inside a removal. What was read of removals is applied under the exclusive gate, and no
+  /// process joins under it, so nothing is open then.
+  private func settleIfStopped() throws(PortFailure) -> Bool {
+    guard try memory.ports.freezer.allStopped() else { return false }
+    return try memory.ports.gate.exclusive { () throws(PortFailure) in
+      guard try memory.ports.freezer.allStopped() else { return false }
+      memory.ledger.settleAllDiscards()
+      return true
+    }
   }
 
   private mutating func requestStop() throws(JobFailure) {
@@ -125,34 +135,28 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
 
   private func startMonitoring() throws(JobFailure) {
     try mapped { () throws(PortFailure) in try memory.ports.createStaging() }
-    // Open before the first fault can come.
+    // Open before the first fault can come. A process that joins from now on registers itself.
     memory.ports.gate.exclusive { memory.ledger.open() }
-    var registered = 0
     do throws(PortFailure) {
       for process in memory.ports.processes {
-        try process.register()
-        registered += 1
+        do throws(PortFailure) { try process.register() } catch {
+          // A dead process answers like one that lacks memory.
+          if process.isAlive { throw error }
+        }
       }
     } catch {
-      for process in memory.ports.processes.prefix(registered) { Self.unregisterQuietly(process) }
-      closeBooks()
+      stopMonitoring()
       throw .port(error)
     }
   }
 
+  /// Nothing is out of the guest.
   private func stopMonitoring() {
-    for process in memory.ports.processes { Self.unregisterQuietly(process) }
-    closeBooks()
-  }
-
-  private func closeBooks() {
-    memory.ports.gate.exclusive { memory.ledger.close() }
+    do throws(PortFailure) { try memory.endMonitoring() } catch {
+      // A range that stays registered only makes faults that are served with zeros.
+      memory.ports.gate.exclusive { memory.ledger.close() }
+    }
     memory.ports.destroyStaging()
-  }
-
-  /// Nothing is out of the guest: a range that stays registered only makes faults that are served with zeros.
-  private static func unregisterQuietly(_ process: Ports.Process) {
-    do throws(PortFailure) { try process.unregister() } catch {}
   }
 
   private func mapped<Result>(_ body: () throws(PortFailure) -> Result) throws(JobFailure) -> Result {

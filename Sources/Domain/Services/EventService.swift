@@ -1,28 +1,29 @@
 /// A fault that waits for the disk, or for another try.
-package struct WaitingFault: Equatable, Sendable {
+package struct WaitingFault<Process: MonitoredProcess>: Sendable {
   package let page: PageIndex
-  /// Index into the tenant's processes.
-  package let process: Int
+  package let process: Process
 
-  package init(page: PageIndex, process: Int) {
+  package init(page: PageIndex, process: Process) {
     self.page = page
     self.process = process
   }
 }
 
 /// Where faults go that need the disk.
-package protocol FileFaultQueue {
+package protocol FileFaultQueue<Process> {
+  associatedtype Process: MonitoredProcess
   /// - Returns: false when the queue is full.
-  func offer(_ fault: WaitingFault) -> Bool
+  func offer(_ fault: WaitingFault<Process>) -> Bool
 }
 
 /// What one step of the event service saw.
-package struct EventStep: Equatable, Sendable {
+package struct EventStep<Process: MonitoredProcess>: Sendable {
   package var events = 0
   package var removes = 0
   /// Faults that wait for another try.
   package var waiting = 0
-  package var processGone = false
+  /// Its memory turned out to be no more.
+  package var processGone: Process?
   package var outsideAddress: UInt64?
   package var failure: PortFailure?
 }
@@ -30,14 +31,14 @@ package struct EventStep: Equatable, Sendable {
 /// Drains the userfaultfds of a tenant: removes first, whatever order the kernel hands them out in, then faults.
 ///
 /// One step reads each process once. After warm-up it allocates nothing.
-package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> {
+package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Files.Process == Ports.Process {
   /// Faults kept for another try; beyond that the waiting thread is woken, and faults again.
   package static var retryCapacity: Int { 1024 }
 
   private let memory: TenantMemory<Ports>
   private let faults: FaultService<Ports>
   private let files: Files
-  private var retries: [WaitingFault] = []
+  private var retries: [WaitingFault<Ports.Process>] = []
 
   package init(memory: TenantMemory<Ports>, files: Files) {
     self.memory = memory
@@ -46,16 +47,16 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> {
     retries.reserveCapacity(Self.retryCapacity)
   }
 
-  package mutating func step() -> EventStep {
-    var report = EventStep()
-    for index in memory.ports.processes.indices { drain(index, &report) }
+  /// - Parameter processes: those whose userfaultfds may have something to read.
+  package mutating func step(_ processes: [Ports.Process]) -> EventStep<Ports.Process> {
+    var report = EventStep<Ports.Process>()
+    for process in processes { drain(process, &report) }
     tryAgain(&report)
     report.waiting = retries.count
     return report
   }
 
-  private mutating func drain(_ index: Int, _ report: inout EventStep) {
-    let process = memory.ports.processes[index]
+  private mutating func drain(_ process: Ports.Process, _ report: inout EventStep<Ports.Process>) {
     let batch: Ports.Process.Batch
     do throws(PortFailure) {
       // Reading and applying the removes is one step: whoever looks a page up sees none that was read and not applied.
@@ -64,7 +65,7 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> {
         for number in 0..<batch.count {
           guard case .removed(let start, let end) = batch.event(at: number) else { continue }
           report.removes += 1
-          memory.map.forEachPages(inAddresses: start, end) { memory.ledger.discard($0) }
+          process.addresses.forEachPages(inAddresses: start, end) { memory.ledger.discard($0) }
         }
         return batch
       }
@@ -75,28 +76,30 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> {
     report.events += batch.count
     for number in 0..<batch.count {
       guard case .missing(let address) = batch.event(at: number) else { continue }
-      guard let page = memory.map.page(atAddress: address) else {
+      guard let page = process.addresses.page(atAddress: address) else {
         report.outsideAddress = address
         continue
       }
-      handle(faults.serve(page, from: process), WaitingFault(page: page, process: index), &report)
+      handle(faults.serve(page, from: process), WaitingFault(page: page, process: process), &report)
     }
     batch.clear()
   }
 
-  private mutating func tryAgain(_ report: inout EventStep) {
+  private mutating func tryAgain(_ report: inout EventStep<Ports.Process>) {
     for _ in 0..<retries.count {
       let fault = retries.removeFirst()
-      handle(faults.serve(fault.page, from: memory.ports.processes[fault.process]), fault, &report)
+      handle(faults.serve(fault.page, from: fault.process), fault, &report)
     }
   }
 
-  private mutating func handle(_ outcome: FaultOutcome, _ fault: WaitingFault, _ report: inout EventStep) {
+  private mutating func handle(
+    _ outcome: FaultOutcome, _ fault: WaitingFault<Ports.Process>, _ report: inout EventStep<Ports.Process>
+  ) {
     switch outcome {
     case .served: break
     case .retryLater: keep(fault)
     case .needsFile: if !files.offer(fault) { keep(fault) }
-    case .processGone: report.processGone = true
+    case .processGone: report.processGone = fault.process
     case .outside(let address): report.outsideAddress = address
     case .failed(let failure):
       report.failure = failure
@@ -104,11 +107,11 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> {
     }
   }
 
-  private mutating func keep(_ fault: WaitingFault) {
+  private mutating func keep(_ fault: WaitingFault<Ports.Process>) {
     if retries.count < Self.retryCapacity {
       retries.append(fault)
     } else {
-      memory.ports.processes[fault.process].wake(fault.page..<(fault.page + 1))
+      fault.process.wake(fault.page..<(fault.page + 1))
     }
   }
 }

@@ -21,7 +21,7 @@ package struct FaultService<Ports: TenantPorts>: Sendable {
   package init(memory: TenantMemory<Ports>) { self.memory = memory }
 
   package func serve(address: UInt64, from process: Ports.Process) -> FaultOutcome {
-    guard let page = memory.map.page(atAddress: address) else { return .outside(address: address) }
+    guard let page = process.addresses.page(atAddress: address) else { return .outside(address: address) }
     return serve(page, from: process)
   }
 

@@ -10,6 +10,40 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
     ledger = PageLedger(pageCount: map.pageCount, table: ports.table, lock: ports.lock)
   }
 
+  /// Takes in another process that maps the memory: once this is true, its faults can be served.
+  ///
+  /// Under the exclusive gate, so between two windows of a move: the next one protects the new process too. (A window
+  /// whose protection has still to be lifted has been moved already.) Unreadable pages are poisoned when it faults there.
+  ///
+  /// - Returns: false while monitoring is being ended; to be asked again then.
+  package func add(_ process: Ports.Process) throws(PortFailure) -> Bool {
+    if !ledger.isOpen {
+      // A trial, so that what the kernel would refuse at `enable` is known at once.
+      try process.register()
+      try process.unregister()
+    }
+    return try ports.gate.exclusive { () throws(PortFailure) in
+      if ledger.isClosing { return false }
+      if ledger.isOpen { try process.register() }
+      ports.append(process)
+      return true
+    }
+  }
+
+  /// Unregisters every process and closes the books.
+  ///
+  /// - Precondition: every page is the guest's.
+  package func endMonitoring() throws(PortFailure) {
+    ports.gate.exclusive { ledger.setClosing(true) }
+    do throws(PortFailure) {
+      for process in ports.processes where process.isAlive { try process.unregister() }
+    } catch {
+      ledger.setClosing(false)
+      throw error
+    }
+    ports.gate.exclusive { ledger.close() }
+  }
+
   /// Gives back staging memory that nobody needs any more, run by run.
   ///
   /// - Parameter limit: pages at most.

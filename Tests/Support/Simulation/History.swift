@@ -23,6 +23,7 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
   var lifecycle = Lifecycle()
   var outcome = HistoryOutcome()
   var isOver = false
+  private var joining = 0
   var eventServiceIsIdle = false
   var releaserIsIdle = false
   var busyReaders = 0
@@ -54,6 +55,10 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
       kernel.tasks.append(tenantTask)
       tenantTask.spawn("task \(number)")
     }
+    for (process, delay) in zip(kernel.processes, plan.joinDelays) {
+      guard let delay else { continue }
+      kernel.scheduler.spawn("joiner \(process.index)") { self.join(process, after: delay) }
+    }
     daemons.append(kernel.scheduler.spawn("events") { self.serveEvents() })
     for number in 0..<plan.readerCount {
       daemons.append(kernel.scheduler.spawn("reader \(number)") { self.serveFromFile() })
@@ -79,7 +84,7 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
   private func serveEvents() {
     var service = EventService(memory: memory, files: queue)
     while !isOver {
-      let report = service.step()
+      let report = service.step(ports.processes)
       if report.outsideAddress != nil { kernel.fail("a fault is outside of all regions") }
       if let failure = report.failure { check(failure) }
       let hasEvents = { self.isOver || self.kernel.processes.contains { $0.hasEvents } }
@@ -102,7 +107,7 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
       busyReaders += 1
       var waits = true
       while waits {
-        switch faults.serveFromFile(fault.page, from: kernel.processes[fault.process], buffer: buffer) {
+        switch faults.serveFromFile(fault.page, from: fault.process, buffer: buffer) {
         case .served, .processGone: waits = false
         case .needsFile, .retryLater: break
         case .outside: kernel.fail("a fault from the file is outside of all regions")
@@ -112,6 +117,19 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
         if waits { kernel.scheduler.sleep(50_000) }
       }
       busyReaders -= 1
+    }
+  }
+
+  /// A process asks to be taken in, until it is.
+  private func join(_ process: SimulatedProcess, after delay: UInt64) {
+    joining += 1
+    defer { joining -= 1 }
+    kernel.scheduler.sleep(delay)
+    while !isOver, !process.hasJoined, !process.isDying {
+      do throws(PortFailure) {
+        if try memory.add(process) { return }
+      } catch {}
+      kernel.scheduler.sleep(20_000)
     }
   }
 
@@ -135,7 +153,7 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
   }
 
   var isAtRest: Bool {
-    eventServiceIsIdle && releaserIsIdle && queue.isEmpty && busyReaders == 0
+    joining == 0 && eventServiceIsIdle && releaserIsIdle && queue.isEmpty && busyReaders == 0
       && !kernel.processes.contains { $0.hasEvents }
   }
 }

@@ -19,7 +19,9 @@ extension History {
   private func carryOut(_ command: HistoryPlan.Command) {
     kernel.log("COMMAND \(command.action)")
     switch command.action {
-    case .kill(let process): kernel.processes[process].isDying = true
+    case .kill(let process):
+      // With the last process that has joined, the tenant would end while others still ask to be taken in.
+      if kernel.processes.allSatisfy(\.hasJoined) { kernel.processes[process].isDying = true }
     case .enable(let freeze, let isPaused): enable(freeze, isPaused: isPaused)
     case .trim:
       guard start(.trim) else { return }

@@ -66,6 +66,8 @@ package struct HistoryPlan: Sendable {
   package var contents: [UInt64?]
   package var pinnedHugePages: Set<SIMD2<Int>> = []
   package var processCount: Int
+  /// When a process joins the tenant, in nanoseconds; nil for those that are there from the start.
+  package var joinDelays: [UInt64?]
   package var readerCount: Int
   package var queueLimit: Int
   package var longestReleasePauseNanoseconds: Int
@@ -100,7 +102,10 @@ package struct HistoryPlan: Sendable {
       default: UInt64(page + 1)
       }
     }
-    processCount = random.chance(perMille: 350) ? 2 : 1
+    processCount = random.chance(perMille: 350) ? random.within(2...4) : 1
+    joinDelays = (0..<processCount).map { number in
+      number > 0 && random.chance(perMille: 500) ? UInt64(random.within(0...4_000_000)) : nil
+    }
     readerCount = random.within(1...2)
     queueLimit = random.pick([1, 2, 8])
     longestReleasePauseNanoseconds = random.pick([20_000, 200_000, 3_000_000])

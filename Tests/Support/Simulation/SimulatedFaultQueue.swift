@@ -4,7 +4,7 @@ package import Domain
 package final class SimulatedFaultQueue: FileFaultQueue {
   private let kernel: SimulatedKernel
   private let limit: Int
-  private var faults: [WaitingFault] = []
+  private var faults: [WaitingFault<SimulatedProcess>] = []
 
   init(kernel: SimulatedKernel, limit: Int) {
     self.kernel = kernel
@@ -13,12 +13,12 @@ package final class SimulatedFaultQueue: FileFaultQueue {
 
   package var isEmpty: Bool { faults.isEmpty }
 
-  package func offer(_ fault: WaitingFault) -> Bool {
+  package func offer(_ fault: WaitingFault<SimulatedProcess>) -> Bool {
     kernel.enter("queue.offer(\(fault.page))")
     guard faults.count < limit else { return false }
     faults.append(fault)
     return true
   }
 
-  func take() -> WaitingFault? { faults.isEmpty ? nil : faults.removeFirst() }
+  func take() -> WaitingFault<SimulatedProcess>? { faults.isEmpty ? nil : faults.removeFirst() }
 }

@@ -9,7 +9,7 @@ package final class SimulatedFreezer: Freezer, @unchecked Sendable {  // belongs
 
   package func requestStop() throws(PortFailure) {
     kernel.enterBlocking("freezer.requestStop")
-    for process in kernel.processes where !process.isToStop {
+    for process in kernel.processes where process.hasJoined && !process.isToStop {
       try kernel.mayFail(.stopProcess, ErrorNumber.inputOutput)
       process.isToStop = true
       stopped.append(process)
@@ -17,10 +17,10 @@ package final class SimulatedFreezer: Freezer, @unchecked Sendable {  // belongs
   }
 
   package func allStopped() throws(PortFailure) -> Bool {
-    kernel.enterBlocking("freezer.allStopped")
+    kernel.enter("freezer.allStopped")
     try kernel.mayFail(.inspectProcess, ErrorNumber.inputOutput)
     if kernel.defects.contains(.nothingHoldsWriters) { return true }
-    return kernel.tasks.allSatisfy { $0.isFinished || $0.isStopped }
+    return kernel.tasks.allSatisfy { $0.isFinished || $0.isStopped || !$0.process.hasJoined }
   }
 
   package func resume() {

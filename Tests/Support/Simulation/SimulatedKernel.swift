@@ -44,7 +44,10 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
     model = PageModel(plan.contents)
     pinned = plan.pinnedHugePages
     slowRemovesPerMille = plan.slowRemovesPerMille
-    for index in 0..<plan.processCount { processes.append(SimulatedProcess(kernel: self, index: index)) }
+    for index in 0..<plan.processCount {
+      processes.append(SimulatedProcess(kernel: self, index: index))
+      processes[index].hasJoined = plan.joinDelays[index] == nil
+    }
   }
 
   // MARK: What is told

@@ -11,7 +11,7 @@ package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belon
   package let readAhead: SimulatedReadAhead
   package let freezer: SimulatedFreezer
   package let clock: SimulatedClock
-  package var processes: [SimulatedProcess] { kernel.processes }
+  package var processes: [SimulatedProcess] { kernel.processes.filter(\.hasJoined) }
 
   package init(kernel: SimulatedKernel, plan: HistoryPlan) {
     self.kernel = kernel
@@ -25,6 +25,11 @@ package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belon
       kernel: kernel, file: file, buffers: plan.readBuffers, capacityPages: plan.readBufferPages)
     freezer = SimulatedFreezer(kernel: kernel)
     clock = SimulatedClock(scheduler: kernel.scheduler)
+  }
+
+  package func append(_ process: SimulatedProcess) {
+    kernel.log("process \(process.index) has joined")
+    process.hasJoined = true
   }
 
   package func createStaging() throws(PortFailure) {

@@ -6,6 +6,10 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   static var noEntry: Int32 { 2 }
 
   package let index: Int
+  /// Each process has addresses of its own.
+  package let addresses: AddressMap
+  /// The daemon knows of it; before that its tasks touch nothing.
+  package internal(set) var hasJoined = true
   package internal(set) var isRegistered = false
   /// Killed; its memory goes when its last task has left the kernel.
   package internal(set) var isDying = false
@@ -26,10 +30,21 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   init(kernel: SimulatedKernel, index: Int) {
     self.kernel = kernel
     self.index = index
+    addresses = Self.addresses(kernel.map, index)
     protected = [Bool](repeating: false, count: kernel.map.pageCount)
     poisoned = protected
     mapped = protected
     largestBatch = kernel.random.within(1...6)
+  }
+
+  private static func addresses(_ map: RegionMap, _ index: Int) -> AddressMap {
+    let registered = AddressMap(map)
+    guard index > 0 else { return registered }
+    do throws(RegionError) {
+      // In another order, too.
+      let top = registered.addresses.max() ?? 0
+      return try AddressMap(map, addresses: registered.addresses.map { (top - $0) * 4 + UInt64(index) << 40 })
+    } catch { return registered }
   }
 
   package var isAlive: Bool { !isGone }
@@ -93,19 +108,19 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     while batch.count < largestBatch, !pendingFaults.isEmpty {
       let waiter = pendingFaults.removeFirst()
       readFaults.append(waiter)
-      let address = kernel.map.address(of: waiter.page) + UInt64(kernel.random.below(kernel.map.geometry.pageBytes))
+      let address = addresses.address(of: waiter.page) + UInt64(kernel.random.below(kernel.map.geometry.pageBytes))
       batch.events.append(waiter.waitsForProtection ? .writeProtected(address: address) : .missing(address: address))
     }
     while batch.count < largestBatch, !pendingRemoves.isEmpty {
       let call = pendingRemoves.removeFirst()
       call.isRead = true
       if kernel.defects.contains(.removesAreSwallowed) { continue }
-      let start = kernel.map.address(of: call.range.lowerBound)
+      let start = addresses.address(of: call.range.lowerBound)
       batch.events.append(
         .removed(start: start, end: start + UInt64(kernel.map.geometry.bytes(inPages: call.range.count))))
     }
     if batch.count < largestBatch, kernel.random.chance(perMille: 20) { batch.events.append(.other) }
-    kernel.log("read: \(batch.events.map { kernel.text($0) })")
+    kernel.log("read: \(batch.events.map { kernel.text($0, addresses) })")
     return batch
   }
 
@@ -226,7 +241,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
 }
 
 extension SimulatedKernel {
-  func text(_ event: MemoryEvent) -> String {
+  func text(_ event: MemoryEvent, _ map: AddressMap) -> String {
     switch event {
     case .missing(let address): "missing \(map.page(atAddress: address)?.rawValue ?? -1)"
     case .writeProtected(let address): "protected \(map.page(atAddress: address)?.rawValue ?? -1)"

@@ -31,6 +31,9 @@ package final class TenantTask: @unchecked Sendable {  // belongs to whoever hol
 
   func spawn(_ name: String) {
     thread = kernel.scheduler.spawn(name) {
+      self.kernel.scheduler.wait(for: "its process to join") {
+        self.process.hasJoined || self.isToEnd || self.process.isDying
+      }
       for operation in self.operations {
         self.checkpoint()
         if self.isToEnd || self.process.isDying { break }

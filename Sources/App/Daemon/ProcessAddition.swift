@@ -1,0 +1,97 @@
+internal import Adapters
+internal import Domain
+
+/// Checks a process that wants to join a tenant. Nothing is kept on refusal.
+struct ProcessAddition: Sendable {
+  private let process: UserfaultProcess
+  private let name: String
+
+  init(
+    _ request: AddProcessRequest, packet: Packet, connection: Connection, tenant: Tenant, isOwnConnection: Bool
+  ) throws(ProtocolError) {
+    name = tenant.name
+    let handle = try Self.handle(packet, connection, isOwnConnection)
+    guard handle.isAlive, handle.pid != Machine.processIdentifier else {
+      throw ProtocolError(.invalidRequest, "process \(handle.pid) is dead, or the daemon itself")
+    }
+    guard !tenant.processIdentifiers.contains(handle.pid) else {
+      throw ProtocolError(.invalidRequest, "process \(handle.pid) is one of the tenant's already")
+    }
+    if let complaint = Userfaultfd.accept(packet.descriptors[0]) { throw ProtocolError(.invalidDescriptor, complaint) }
+    let memory = tenant.runtime.memory
+    let addresses: AddressMap
+    do throws(RegionError) {
+      addresses =
+        try request.addresses.map { (given) throws(RegionError) in
+          try AddressMap(memory.map, addresses: given.map(\.value))
+        } ?? AddressMap(memory.map)
+    } catch { throw ProtocolError(error) }
+    try Self.checkMappings(of: handle, at: addresses, memory)
+    do throws(SystemError) {
+      process = try UserfaultProcess(
+        userfaultfd: packet.descriptors[0], handle: handle, map: memory.map, staging: memory.ports.staging,
+        addresses: addresses)
+    } catch { throw ProtocolError(.noMemory, error.description) }
+  }
+
+  /// Waits for the process's own memory lock and the tenant's gate; not for the control thread.
+  func join(_ runtime: TenantRuntime) -> Result<UserfaultProcess, ProtocolError> {
+    do throws(PortFailure) {
+      return try runtime.add(process)
+        ? .success(process) : .failure(ProtocolError(.noSuchTenant, "tenant: \(name) has ended meanwhile"))
+    } catch { return .failure(Registration.refusal(of: error)) }
+  }
+
+  private static func handle(_ packet: Packet, _ connection: Connection, _ isOwnConnection: Bool) throws(ProtocolError)
+    -> ProcessHandle
+  {
+    switch packet.descriptors.count {
+    case 1:
+      guard let process = connection.process else {
+        throw ProtocolError(
+          .unsupported, "the process at the other end of the connection can't be seen: is it in another PID namespace?")
+      }
+      return process
+    case 2:
+      guard isOwnConnection else {
+        throw ProtocolError(.permissionDenied, "add-process with a pidfd comes on the tenant's own connection only")
+      }
+      let process: ProcessHandle
+      do throws(SystemError) { process = try ProcessHandle(pidfd: packet.descriptors[1]) } catch {
+        throw ProtocolError(
+          .invalidDescriptor, "descriptor 1 is not the pidfd of a living process that can be seen here")
+      }
+      // Else anybody could have anybody's process stopped.
+      guard connection.user == 0 || process.user == connection.user else {
+        throw ProtocolError(
+          .permissionDenied,
+          "process \(process.pid) belongs to another user than the one at the other end of the connection")
+      }
+      return process
+    case let count:
+      throw ProtocolError(
+        .invalidRequest,
+        "\(count) descriptors came with the request; the process's userfaultfd is needed, and on the tenant's own connection "
+          + "its pidfd may follow")
+    }
+  }
+
+  private static func checkMappings(
+    of process: ProcessHandle, at addresses: AddressMap, _ memory: TenantMemory<LinuxPorts>
+  )
+    throws(ProtocolError)
+  {
+    guard let maps = ProcessMaps(pid: process.pid) else { return }
+    for (number, (region, address)) in zip(memory.map.regions, addresses.addresses).enumerated() {
+      let (offset, bytes) = (
+        memory.map.geometry.bytes(inPages: region.firstFilePage), memory.map.geometry.bytes(inPages: region.pages.count)
+      )
+      let identity = memory.ports.guest.identities[region.file]
+      if !maps.map(identity, offset: UInt64(offset), at: address, bytes: UInt64(bytes)) {
+        throw ProtocolError(
+          .invalidRegion,
+          "addresses[\(number)]: process \(process.pid) does not map region \(number) at \(address), MAP_SHARED")
+      }
+    }
+  }
+}
