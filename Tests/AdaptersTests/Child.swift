@@ -38,7 +38,7 @@ final class Child {
     if forked == 0 {
       // Descriptors of tests that run at the same time must not live on in here.
       if ends[1] != Self.childPipe { dup2(ends[1], Self.childPipe) }
-      _ = c_syscall4(Self.SYS_close_range, Int(Self.childPipe) + 1, Int(UInt32.max), 0, 0)
+      _ = c_syscall(Self.SYS_close_range, Int(Self.childPipe) + 1, Int(UInt32.max), 0, 0, 0)
       // The test runner's workers block signals.
       var none = sigset_t()
       sigemptyset(&none)
@@ -73,7 +73,7 @@ final class Child {
 
   /// A descriptor of the child's.
   func take(_ number: Int32) throws -> Descriptor {
-    let raw = c_syscall4(Self.SYS_pidfd_getfd, Int(handle.descriptor.raw), Int(number), 0, 0)
+    let raw = c_syscall(Self.SYS_pidfd_getfd, Int(handle.descriptor.raw), Int(number), 0, 0, 0)
     try #require(raw >= 0)
     return Descriptor(owning: Int32(raw))
   }

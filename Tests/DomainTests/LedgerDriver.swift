@@ -63,6 +63,9 @@ struct LedgerDriver {
     var staging: Int?
     var isReleasable = false
     var isDiscarding = false
+    /// Processes may still fail at it.
+    var isUnhealed = false
+    var isMovable: Bool { !isDiscarding && !isUnhealed && state != .unreadable }
     var isInFile: Bool { state == .file || state == .unreadable }
   }
 
@@ -100,7 +103,10 @@ struct LedgerDriver {
 
   mutating func leave(_ page: Int) {
     if pages[page].state == .staged || pages[page].state == .punching { pages[page].isReleasable = true }
-    if pages[page].state == .unreadable { pages[page].slot = nil }
+    if pages[page].state == .unreadable {
+      pages[page].slot = nil
+      pages[page].isUnhealed = true
+    }
     pages[page].writing = nil
   }
 
@@ -140,6 +146,7 @@ struct LedgerDriver {
     counts.file = pages.count { $0.state == .file }
     counts.unreadable = pages.count { $0.state == .unreadable }
     counts.releasable = pages.count { $0.isReleasable }
+    counts.unhealed = pages.count { $0.isUnhealed }
     counts.discarding = pages.count { $0.isDiscarding }
     counts.pinnedRuns = reads.count
     counts.faults = faults

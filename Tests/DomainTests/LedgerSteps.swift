@@ -35,7 +35,7 @@ extension LedgerDriver {
   mutating func move(_ choices: inout Choices) throws {
     let range = choices.range(below: pages.count)
     var position = range.lowerBound
-    while let run = nextRun(from: position, before: range.upperBound, limit: .max, { !$0.isDiscarding }) {
+    while let run = nextRun(from: position, before: range.upperBound, limit: .max, \.isMovable) {
       let movable = ledger.nextMovable(in: Self.range(position..<range.upperBound)).map(Self.raw)
       try requireEqual(movable, run, "movable pages from \(position)")
       position = run.upperBound
@@ -155,6 +155,7 @@ extension LedgerDriver {
         try requireEqual(ledger.pageUnreadable(page, slot: slot), isStill, "\(page) is unreadable")
         if isStill {
           pages[page.rawValue].state = .unreadable
+          pages[page.rawValue].isUnhealed = false
         } else if pages[page.rawValue].slot == slot.rawValue {
           pages[page.rawValue].slot = nil  // a slot that was read wrong is not kept for trimming
         }
@@ -187,6 +188,11 @@ extension LedgerDriver {
     choices.note("removes of \(range) are settled")
     if isAll { ledger.settleAllDiscards() } else { ledger.settleDiscards(Self.range(range)) }
     for page in range { pages[page].isDiscarding = false }
+    if choices.chance(oneIn: 2), let page = ledger.nextUnhealed {
+      choices.note("\(page) is healed")
+      ledger.pageHealed(page)
+      pages[page.rawValue].isUnhealed = false
+    }
   }
 
   // MARK: Trimming and writing

@@ -26,6 +26,7 @@ import Testing
       while !driver.reads.isEmpty { try driver.endRead(&choices) }
       driver.ledger.discard(all)
       driver.ledger.settleAllDiscards()
+      while let page = driver.ledger.nextUnhealed { driver.ledger.pageHealed(page) }
       while driver.ledger.takeReleasable(limit: 7) != nil {}
       let counts = driver.ledger.counts
       try require(counts.allReturned && counts.releasable == 0 && counts.pinnedRuns == 0, "\(counts)")

@@ -10,5 +10,7 @@ func c_epoll_wait(_ epoll: Int32, _ events: UnsafeMutableRawPointer, _ count: In
 @_extern(c, "eventfd") func c_eventfd(_ initial: UInt32, _ flags: Int32) -> Int32
 @_extern(c, "signalfd") func c_signalfd(_ descriptor: Int32, _ mask: UnsafeRawPointer, _ flags: Int32) -> Int32
 @_extern(c, "prctl") func c_prctl(_ option: Int32, _ argument: UInt) -> Int32
-@_extern(c, "syscall") func c_syscall1(_ number: Int, _ a: Int) -> Int
-@_extern(c, "syscall") func c_syscall4(_ number: Int, _ a: Int, _ b: Int, _ c: Int, _ d: Int) -> Int
+
+/// One declaration only: two of different shapes for one symbol crash the compiler (6.3.1).
+@_extern(c, "syscall")
+func c_syscall(_ number: Int, _ a: Int, _ b: Int, _ c: Int, _ d: Int, _ e: Int) -> Int

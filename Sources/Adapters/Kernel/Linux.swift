@@ -42,13 +42,16 @@ enum Linux {
   static let SO_PEERPIDFD: Int32 = 77
   static let RWF_NOWAIT: Int32 = 0x8
   static let PR_SET_PDEATHSIG: Int32 = 1
+  static let F_DUPFD_QUERY: Int32 = 1027
 
   #if arch(x86_64)
     static let SYS_userfaultfd = 323
     static let SYS_madvise = 28
+    static let SYS_kcmp = 312
   #elseif arch(arm64)
     static let SYS_userfaultfd = 282
     static let SYS_madvise = 233
+    static let SYS_kcmp = 272
   #endif
   static let SYS_pidfd_send_signal = 424
   static let SYS_pidfd_open = 434

@@ -10,9 +10,11 @@ enum UFFD {
   static let UFFDIO_COPY: UInt = 0xC028_AA03
   static let UFFDIO_ZEROPAGE: UInt = 0xC020_AA04
   static let UFFDIO_WRITEPROTECT: UInt = 0xC018_AA06
+  static let UFFDIO_CONTINUE: UInt = 0xC020_AA07
   static let UFFDIO_POISON: UInt = 0xC020_AA08
 
   static let USER_MODE_ONLY: Int32 = 1
+  static let FEATURE_EVENT_FORK: UInt64 = 1 << 1
   static let FEATURE_EVENT_REMOVE: UInt64 = 1 << 3
   static let FEATURE_SIGBUS: UInt64 = 1 << 7
   static let FEATURE_WP_HUGETLBFS_SHMEM: UInt64 = 1 << 12
@@ -68,7 +70,7 @@ struct uffdio_copy {
   var copy: Int64 = 0
 }
 
-/// Of the same shape: `uffdio_zeropage` and `uffdio_poison`.
+/// Of the same shape: `uffdio_zeropage`, `uffdio_continue` and `uffdio_poison`.
 struct uffdio_fill {
   var range: uffdio_range
   var mode: UInt64 = 0

@@ -16,7 +16,7 @@ package final class ProcessHandle: Sendable {
   }
 
   package convenience init(pid: Int32) throws(SystemError) {
-    let raw = try checked("pidfd_open(\(pid))") { c_syscall4(Linux.SYS_pidfd_open, Int(pid), 0, 0, 0) }
+    let raw = try checked("pidfd_open(\(pid))") { c_syscall(Linux.SYS_pidfd_open, Int(pid), 0, 0, 0, 0) }
     try self.init(pidfd: Descriptor(owning: Int32(raw)))
   }
 
@@ -37,7 +37,7 @@ package final class ProcessHandle: Sendable {
   /// - Throws: ESRCH when the process is dead.
   package func send(_ signal: Int32) throws(SystemError) {
     try checked("sending signal \(signal) to process \(pid)") {
-      c_syscall4(Linux.SYS_pidfd_send_signal, Int(descriptor.raw), Int(signal), 0, 0)
+      c_syscall(Linux.SYS_pidfd_send_signal, Int(descriptor.raw), Int(signal), 0, 0, 0)
     }
   }
 

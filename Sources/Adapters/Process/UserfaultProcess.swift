@@ -67,6 +67,16 @@ package final class UserfaultProcess: MonitoredProcess {
 
   package func poison(_ page: PageIndex) -> InstallResult { fill(page, UFFD.UFFDIO_POISON) }
 
+  /// A COPY heals only the process that it fills the page for; elsewhere it answers EEXIST, and the marker stays. CONTINUE
+  /// maps the page that is there over the marker (and needs no registration for minor faults); at a hole it answers EFAULT.
+  package func heal(_ page: PageIndex) -> InstallResult {
+    let mapped = fill(page, UFFD.UFFDIO_CONTINUE)
+    guard mapped.stop == .failed(errorNumber: EFAULT) else { return mapped }
+    let zeroed = fill(page, UFFD.UFFDIO_ZEROPAGE)
+    // It has come between the two: try again later.
+    return zeroed.stop == .alreadyPresent ? InstallResult(installed: 0, stop: .eventPending) : zeroed
+  }
+
   package func wake(_ pages: PageRange) {
     var range = range(of: pages)
     _ = control(UFFD.UFFDIO_WAKE, &range)

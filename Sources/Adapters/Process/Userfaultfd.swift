@@ -19,7 +19,7 @@ package enum Userfaultfd {
     }
     var errorNumber = errno
     for (flags, isUserModeOnly) in [(Int32(0), false), (UFFD.USER_MODE_ONLY, true)] {
-      let raw = c_syscall1(Linux.SYS_userfaultfd, Int(O_CLOEXEC | O_NONBLOCK | flags))
+      let raw = c_syscall(Linux.SYS_userfaultfd, Int(O_CLOEXEC | O_NONBLOCK | flags), 0, 0, 0, 0)
       if raw >= 0 { return Created(descriptor: Descriptor(owning: Int32(raw)), isUserModeOnly: isUserModeOnly) }
       errorNumber = errno
     }
@@ -81,6 +81,11 @@ package enum Userfaultfd {
       return
         "the userfaultfd was set up without UFFD_FEATURE_EVENT_REMOVE: ask for it, or leave UFFDIO_API to the daemon"
     }
+    if features & UFFD.FEATURE_EVENT_FORK != 0 {
+      return
+        "the userfaultfd was set up with UFFD_FEATURE_EVENT_FORK, which is not served: leave it out, and add-process "
+        + "the child"
+    }
     if features & UFFD.FEATURE_SIGBUS != 0 {
       return "the userfaultfd was set up with UFFD_FEATURE_SIGBUS, which sends no events: leave it out"
     }
@@ -88,6 +93,14 @@ package enum Userfaultfd {
       return "the userfaultfd was set up with UFFD_FEATURE_WP_ASYNC, which lets writes pass unseen: leave it out"
     }
     return nil
+  }
+
+  /// Whether two descriptors are one open file (F_DUPFD_QUERY of <linux/fcntl.h>, since Linux 6.10; else kcmp(2)).
+  package static func isSame(_ one: Descriptor, _ other: Descriptor) -> Bool {
+    let answer = fcntl(one.raw, Linux.F_DUPFD_QUERY, other.raw)
+    if answer >= 0 { return answer == 1 }
+    let pid = Int(getpid())
+    return c_syscall(Linux.SYS_kcmp, pid, pid, 0, Int(one.raw), Int(other.raw)) == 0
   }
 
   /// From fdinfo's line "API: aa:enabled:known", in hexadecimal.

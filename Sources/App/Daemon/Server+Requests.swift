@@ -81,6 +81,7 @@ extension Server {
     guard tenants.count < Self.tenantLimit else {
       throw ProtocolError(.noMemory, "there are \(Self.tenantLimit) tenants already, and no more are taken")
     }
+    try refuseKnown(packet.descriptors.first)
     let registration = try Registration(
       request, packet: packet, peer: connection.process, shared: configuration.shared)
     do throws(RegionError) {
@@ -133,6 +134,7 @@ extension Server {
     guard tenant.processes.count + tenant.joining < Self.processLimit else {
       throw ProtocolError(.noMemory, "the tenant has \(Self.processLimit) processes already, and no more are taken")
     }
+    try refuseKnown(packet.descriptors.first)
     let addition = try ProcessAddition(
       request, packet: packet, connection: connection, tenant: tenant,
       isOwnConnection: tenant.connection == connection.token)
@@ -170,6 +172,17 @@ extension Server {
       if let connection { answer(connection, error) }
     }
     if tenant.processes.isEmpty && tenant.joining == 0 { bury(tenant) }
+  }
+
+  /// Two readers of one userfaultfd would take each other's events.
+  private func refuseKnown(_ userfaultfd: Descriptor?) throws(ProtocolError) {
+    guard let userfaultfd else { return }
+    for tenant in tenants.values {
+      if tenant.processes.values.contains(where: { Userfaultfd.isSame($0.userfaultfd, userfaultfd) }) {
+        throw ProtocolError(
+          .invalidDescriptor, "descriptor 0 is a userfaultfd that a tenant has been registered with already")
+      }
+    }
   }
 
   /// Has the control thread told of a process's death.

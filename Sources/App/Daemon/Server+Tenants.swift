@@ -100,6 +100,12 @@ extension Server {
     let queue = tenant.queue
     tenant.queue = []
     for command in queue where tenants[tenant.identifier] != nil { askAgain(command, tenant) }
+    // An unregister may have joined a disable that another command has ended.
+    if tenant.isLeaving, tenants[tenant.identifier] != nil, tenant.lifecycle.job == nil,
+      tenant.lifecycle.state != .failed
+    {
+      apply(Tenant.Command(command: .unregister, connection: nil, waits: false), to: tenant)
+    }
   }
 
   private func askAgain(_ command: Tenant.Command, _ tenant: Tenant) {
@@ -107,6 +113,12 @@ extension Server {
       connection.isBusy = true
     } else if command.connection != nil && command.command != .unregister {
       return  // who asked is gone
+    }
+    if tenant.isLeaving && command.command != .unregister && command.command != .disable {
+      if let connection = command.connection.flatMap({ connections[$0] }) {
+        answer(connection, ProtocolError(.aborted, "\(command.command.rawValue): the tenant is being unregistered"))
+      }
+      return
     }
     apply(command, to: tenant)
   }

@@ -32,6 +32,8 @@ package struct PageCounts: Equatable, Sendable {
   /// Pages whose only content is in the swap file.
   package var file = 0
   package var unreadable = 0
+  /// Not unreadable any more, while processes may still fail at them.
+  package var unhealed = 0
   /// Staged copies that nobody needs, still holding memory.
   package var releasable = 0
   package var discarding = 0

@@ -18,17 +18,23 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     /// Removed by the tenant, and perhaps not carried out by the kernel yet.
     var discarding: PageBitmap
     var unreadable: PageBitmap
+    /// Not unreadable any more, while processes may still fail at them.
+    var unhealed: PageBitmap
     var discardGeneration = 0
     var isClosing = false
     var filePages = 0
     var slots: SwapSlots
     var counters = FaultCounters()
 
+    /// Whether processes may get SIGBUS at a page.
+    func mayFail(_ page: Int) -> Bool { unreadable.contains(page) || unhealed.contains(page) }
+
     init(pageCount: Int) {
       staged = PageBitmap(capacity: pageCount)
       releasable = PageBitmap(capacity: pageCount)
       discarding = PageBitmap(capacity: pageCount)
       unreadable = PageBitmap(capacity: pageCount)
+      unhealed = PageBitmap(capacity: pageCount)
       slots = SwapSlots(capacity: pageCount)
     }
   }
@@ -69,7 +75,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     locked {
       PageCounts(
         staged: books.staged.count, file: books.filePages, unreadable: books.unreadable.count,
-        releasable: books.releasable.count, discarding: books.discarding.count,
+        unhealed: books.unhealed.count, releasable: books.releasable.count, discarding: books.discarding.count,
         pinnedRuns: books.slots.pinnedRuns, faults: books.counters)
     }
   }
@@ -132,6 +138,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       }
       if old.state == .file { books.filePages -= 1 }
       books.unreadable.insert(page.rawValue)
+      books.unhealed.remove(page.rawValue)
       table.setRecord(PageRecord(.unreadable, slot: slot), of: page)
       return true
     }
@@ -188,15 +195,26 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     locked { books.discarding.remove(range.lowerBound.rawValue..<range.upperBound.rawValue) }
   }
 
-  /// The first run of pages in `range` that no remove is under way for.
+  /// The first run of pages in `range` that no remove is under way for, and that no process may still fail at.
   package func nextMovable(in range: PageRange) -> PageRange? {
     locked {
-      guard let first = books.discarding.nextGap(from: range.lowerBound.rawValue), first < range.upperBound.rawValue
-      else { return nil }
-      let end = books.discarding.nextMember(from: first) ?? range.upperBound.rawValue
-      return PageIndex(first)..<PageIndex(min(end, range.upperBound.rawValue))
+      var first = range.lowerBound.rawValue
+      let end = range.upperBound.rawValue
+      while first < end, books.discarding.contains(first) || books.mayFail(first) { first += 1 }
+      guard first < end else { return nil }
+      let stop = min(
+        books.discarding.nextMember(from: first) ?? end, books.unreadable.nextMember(from: first) ?? end,
+        books.unhealed.nextMember(from: first) ?? end, end)
+      return PageIndex(first)..<PageIndex(stop)
     }
   }
+
+  // MARK: Healing
+
+  /// A page that the guest holds, and that processes may still fail at.
+  package var nextUnhealed: PageIndex? { locked { books.unhealed.nextMember(from: 0).map { PageIndex($0) } } }
+
+  package func pageHealed(_ page: PageIndex) { locked { _ = books.unhealed.remove(page.rawValue) } }
 
   // MARK: Moving out of the guest
 
@@ -207,8 +225,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
         let old = table.record(of: page)
         leave(page, old)
         books.releasable.remove(page.rawValue)
-        if old.state == .unreadable, let slot = old.slot { books.slots.free(slot) }
-        table.setRecord(old.state == .unreadable ? PageRecord(.punching) : old.moved(to: .punching), of: page)
+        table.setRecord(old.moved(to: .punching), of: page)
       }
     }
   }
@@ -351,7 +368,9 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       books.staged.remove(page.rawValue)
       books.releasable.insert(page.rawValue)
     case .file: books.filePages -= 1
-    case .unreadable: books.unreadable.remove(page.rawValue)
+    case .unreadable:
+      books.unreadable.remove(page.rawValue)
+      books.unhealed.insert(page.rawValue)
     }
   }
 

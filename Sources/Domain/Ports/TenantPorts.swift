@@ -67,12 +67,18 @@ package protocol Userfault: Sendable {
   /// Installs a zero page and wakes who waits for it.
   func installZero(_ page: PageIndex) -> InstallResult
   func wake(_ pages: PageRange)
-  /// Makes every access to a hole fail with SIGBUS, and wakes who waits for it.
+}
+
+/// Pages of one process that fail at every access.
+package protocol Poison: Sendable {
+  /// Makes every access to a hole fail with SIGBUS, and wakes who waits for it. It outlives the page's removal.
   func poison(_ page: PageIndex) -> InstallResult
+  /// Ends that, where it is so: the process sees what the guest memory holds, a hole becoming zeros.
+  func heal(_ page: PageIndex) -> InstallResult
 }
 
 /// A process's side of monitoring: its address ranges at its userfaultfd, and its tasks.
-package protocol MonitoredProcess: Userfault {
+package protocol MonitoredProcess: Userfault, Poison {
   /// Where it maps the regions.
   var addresses: AddressMap { get }
   /// False once the process is dead.

@@ -220,6 +220,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
       fileCursor = SwapSlot(0)
       return .again
     }
+    guard memory.healPages() else { return .retryAfter(nanoseconds: RetryDelay.event) }
     guard counts.unreadable == 0 else { throw .unreadable(pages: counts.unreadable) }
     // A fault's own read of a page that came back meanwhile must end before the file is emptied under it.
     guard counts.pinnedRuns == 0 else { return .retryAfter(nanoseconds: RetryDelay.slot) }

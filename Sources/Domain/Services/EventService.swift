@@ -52,7 +52,7 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
     var report = EventStep<Ports.Process>()
     for process in processes { drain(process, &report) }
     tryAgain(&report)
-    report.waiting = retries.count
+    report.waiting = retries.count + (memory.healPages() ? 0 : 1)
     return report
   }
 

@@ -30,6 +30,27 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
     }
   }
 
+  /// Ends the poison of pages that came back, or were removed, in every process. (Until then they are not moved, so they are
+  /// the guest's.)
+  ///
+  /// - Returns: false when something stands in the way, and it is to be tried again.
+  package func healPages() -> Bool {
+    while let page = ledger.nextUnhealed {
+      let isDone = ports.gate.shared {
+        for process in ports.processes {
+          switch process.heal(page).stop {
+          case nil, .alreadyPresent, .processGone, .failed: continue
+          case .eventPending, .outOfMemory: return false
+          }
+        }
+        ledger.pageHealed(page)
+        return true
+      }
+      guard isDone else { return false }
+    }
+    return true
+  }
+
   /// Unregisters every process and closes the books.
   ///
   /// - Precondition: every page is the guest's.

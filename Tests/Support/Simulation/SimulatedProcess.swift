@@ -171,6 +171,15 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     return InstallResult(installed: 1)
   }
 
+  package func heal(_ page: PageIndex) -> InstallResult {
+    kernel.enter("process \(index).heal(\(page))")
+    if let stop = obstacle(at: 0) { return InstallResult(installed: 0, stop: stop) }
+    if kernel.guest[page.rawValue] == nil { fill(page, 0) }
+    poisoned[page.rawValue] = false
+    mapped[page.rawValue] = true
+    return InstallResult(installed: 1)
+  }
+
   /// What cuts an install short at its page of this number; some of it at random.
   private func obstacle(at number: Int) -> InstallResult.Stop? {
     if isGone { return .processGone }
