@@ -14,10 +14,11 @@ package final class SignalFreezer: Freezer, @unchecked Sendable {  // used by th
   private var processes: [ProcessHandle] { list() }
 
   package func requestStop() throws(PortFailure) {
-    for process in processes where process.isAlive && !stopped.contains(where: { $0 === process }) {
+    for process in processes where process.isAlive {
       do throws(SystemError) {
-        if try Self.isStopped(process) { continue }  // by somebody else, who will also let it go on
-        stopped.append(process)
+        if try Self.isStopped(process) { continue }  // by somebody else, who will also let it go on; or by us
+        if !stopped.contains(where: { $0 === process }) { stopped.append(process) }
+        // Also to one that has been stopped before: another tenant in the same process may have let it go on.
         try process.send(SIGSTOP)
       } catch {
         if error.errorNumber == ESRCH { continue }

@@ -57,7 +57,12 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
 
   private mutating func begin() throws(JobFailure) -> JobStep {
     wasOpen = memory.ledger.isOpen
-    if !wasOpen { try startMonitoring() }
+    if wasOpen {
+      // An end of monitoring that failed half way may have unregistered some; to register once more does no harm.
+      try mapped { () throws(PortFailure) in try registerAll() }
+    } else {
+      try startMonitoring()
+    }
     memory.ledger.resetCounters()
     let now = memory.ports.clock.nowNanoseconds
     switch freeze {
@@ -137,16 +142,18 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
     try mapped { () throws(PortFailure) in try memory.ports.createStaging() }
     // Open before the first fault can come. A process that joins from now on registers itself.
     memory.ports.gate.exclusive { memory.ledger.open() }
-    do throws(PortFailure) {
-      for process in memory.ports.processes {
-        do throws(PortFailure) { try process.register() } catch {
-          // A dead process answers like one that lacks memory.
-          if process.isAlive { throw error }
-        }
-      }
-    } catch {
+    do throws(PortFailure) { try registerAll() } catch {
       stopMonitoring()
       throw .port(error)
+    }
+  }
+
+  private func registerAll() throws(PortFailure) {
+    for process in memory.ports.processes {
+      do throws(PortFailure) { try process.register() } catch {
+        // A dead process answers like one that lacks memory.
+        if process.isAlive { throw error }
+      }
     }
   }
 
