@@ -118,7 +118,11 @@ package final class UserfaultProcess: MonitoredProcess {
 
   // MARK: Ranges
 
+  /// Whether all regions are registered. Rolling a registration back must never unregister what held before.
+  private let isRegistered = Atomic(false)
+
   package func register() throws(PortFailure) {
+    if isRegistered.load(ordering: .relaxed) { return }
     for (number, region) in map.regions.enumerated() {
       let failure = register(region)
       guard failure != 0 else { continue }
@@ -127,6 +131,7 @@ package final class UserfaultProcess: MonitoredProcess {
       drainQuietly()
       throw PortFailure(.registerRange, errorNumber: failure)
     }
+    isRegistered.store(true, ordering: .relaxed)
   }
 
   /// Registers for an instant, to see whether it can be done.
@@ -136,6 +141,7 @@ package final class UserfaultProcess: MonitoredProcess {
   }
 
   package func unregister() throws(PortFailure) {
+    isRegistered.store(false, ordering: .relaxed)
     for region in map.regions {
       let errorNumber = unregister(region)
       // The whole process is gone, or the client has unmapped the region: there is nothing left to unregister.

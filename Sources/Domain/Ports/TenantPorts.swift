@@ -83,7 +83,8 @@ package protocol MonitoredProcess: Userfault, Poison {
   var addresses: AddressMap { get }
   /// False once the process is dead.
   var isAlive: Bool { get }
-  /// Registers every region for missing pages and write protection; where one fails, none stays registered.
+  /// Registers every region for missing pages and write protection; where one fails, none stays registered. Does nothing
+  /// where all are registered.
   func register() throws(PortFailure)
   /// Unregisters every region, then reads late events until none stands in the way of the kernel any more.
   func unregister() throws(PortFailure)

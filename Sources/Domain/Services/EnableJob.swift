@@ -58,7 +58,7 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
   private mutating func begin() throws(JobFailure) -> JobStep {
     wasOpen = memory.ledger.isOpen
     if wasOpen {
-      // An end of monitoring that failed half way may have unregistered some; to register once more does no harm.
+      // An end of monitoring that failed half way may have unregistered some.
       try mapped { () throws(PortFailure) in try registerAll() }
     } else {
       try startMonitoring()
