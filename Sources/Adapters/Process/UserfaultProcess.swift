@@ -128,14 +128,14 @@ package final class UserfaultProcess: MonitoredProcess {
       guard failure != 0 else { continue }
       noteIfGone(failure)
       for earlier in map.regions.prefix(number) { _ = unregister(earlier) }
-      drainQuietly()
       throw PortFailure(.registerRange, errorNumber: failure)
     }
     isRegistered.store(true, ordering: .relaxed)
   }
 
-  /// Registers for an instant, to see whether it can be done.
+  /// Registers for an instant, to see whether it can be done. Nobody else may read the userfaultfd yet.
   package func tryRegistration() throws(PortFailure) {
+    defer { settleLateEvents() }
     try register()
     try unregister()
   }
@@ -149,7 +149,6 @@ package final class UserfaultProcess: MonitoredProcess {
         throw PortFailure(.unregisterRange, errorNumber: errorNumber)
       }
     }
-    drainQuietly()
   }
 
   package func protect(_ pages: PageRange) throws(PortFailure) -> ProtectionResult {
@@ -173,26 +172,33 @@ package final class UserfaultProcess: MonitoredProcess {
 
   private func unregister(_ region: Region) -> Int32 {
     var range = range(of: region.pages)
-    return control(UFFD.UFFDIO_UNREGISTER, &range)
+    let errorNumber = control(UFFD.UFFDIO_UNREGISTER, &range)
+    // UNREGISTER wakes waiters before it shuts the range for faults: one that came between the two waits on, for ever.
+    wake(region.pages)
+    return errorNumber
   }
 
-  /// Reads events that come late, until none stands in the way: a remover waits until its event is read. (All pages are
-  /// the guest's by now, so the events say nothing new.)
-  private func drainQuietly() {
-    for _ in 0..<Self.drainLimit {
-      do throws(PortFailure) { try events.fill(from: userfaultfd) } catch { break }
-      events.clear()
-      guard let region = map.regions.first else { return }
+  /// Reads what comes late, until nothing stands in the way: a remover waits until its event is read. For the end, when nobody
+  /// else reads the userfaultfd any more; the pages are the guest's, so the events say nothing new.
+  package func settleLateEvents() {
+    var messages = [UInt8](repeating: 0, count: 4096)
+    for _ in 0..<Self.settleLimit {
+      let raw = userfaultfd.raw
+      messages.withUnsafeMutableBytes { bytes in
+        var vector = iovec(iov_base: bytes.baseAddress, iov_len: bytes.count)
+        _ = retryingInterrupts { preadv2(raw, &vector, 1, -1, Linux.RWF_NOWAIT) }
+      }
       // On a range that is not registered, ZEROPAGE answers EAGAIN while an event is unread, and ENOENT else.
-      var request = uffdio_fill(range: range(of: region.pages.lowerBound..<(region.pages.lowerBound + 1)))
-      if control(UFFD.UFFDIO_ZEROPAGE, &request) != EAGAIN { return }
-      usleep(Self.drainPauseMicroseconds)
+      var request = uffdio_fill(range: range(of: PageIndex(0)..<PageIndex(1)))
+      if control(UFFD.UFFDIO_ZEROPAGE, &request) != EAGAIN { break }
+      usleep(Self.settlePauseMicroseconds)
     }
+    for region in map.regions { wake(region.pages) }  // also whose faults were just read
   }
 
-  /// 100 ms in all; the thread that drains the userfaultfd in every state does the rest.
-  private static let drainLimit = 2000
-  private static let drainPauseMicroseconds: UInt32 = 50
+  /// 100 ms in all.
+  private static let settleLimit = 2000
+  private static let settlePauseMicroseconds: UInt32 = 50
 
   private func setProtection(_ pages: PageRange, mode: UInt64) throws(PortFailure) -> ProtectionResult {
     var request = uffdio_writeprotect(range: range(of: pages), mode: mode)

@@ -39,7 +39,10 @@ struct ProcessAddition: Sendable {
     do throws(PortFailure) {
       return try runtime.add(process)
         ? .success(process) : .failure(ProtocolError(.noSuchTenant, "tenant: \(name) has ended meanwhile"))
-    } catch { return .failure(Registration.refusal(of: error)) }
+    } catch {
+      process.settleLateEvents()
+      return .failure(Registration.refusal(of: error))
+    }
   }
 
   private static func handle(_ packet: Packet, _ connection: Connection, _ isOwnConnection: Bool) throws(ProtocolError)

@@ -133,6 +133,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     fileFaults.queue.close()
     for thread in threads { thread.join() }
     threads = []
+    for process in memory.ports.processes where process.isAlive { process.settleLateEvents() }
     if memory.ledger.isOpen {
       memory.ledger.close()
       memory.ports.destroyStaging()

@@ -86,7 +86,7 @@ package protocol MonitoredProcess: Userfault, Poison {
   /// Registers every region for missing pages and write protection; where one fails, none stays registered. Does nothing
   /// where all are registered.
   func register() throws(PortFailure)
-  /// Unregisters every region, then reads late events until none stands in the way of the kernel any more.
+  /// Unregisters every region, and wakes everybody who waits there. Events may still come: they are read as ever.
   func unregister() throws(PortFailure)
   func protect(_ pages: PageRange) throws(PortFailure) -> ProtectionResult
   /// Lifts protection and wakes who waits for that.

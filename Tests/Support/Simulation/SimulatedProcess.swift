@@ -67,8 +67,6 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     isRegistered = false
     for page in protected.indices { protected[page] = false }
     wakeWaiters(PageIndex(0)..<PageIndex(kernel.map.pageCount), protectionOnly: false)
-    for call in pendingRemoves { call.isRead = true }
-    pendingRemoves.removeAll()
   }
 
   package func protect(_ pages: PageRange) throws(PortFailure) -> ProtectionResult {
