@@ -134,7 +134,7 @@ import Testing
     try guest.guest.punch(pages(210, 330))
     #expect((200..<331).filter { guest.hasData($0) } == Array(200..<210) + [330])
     #expect(guest.get(209) == 10 && guest.get(330) == 131 && guest.get(210) == 0)
-    try guest.guest.restoreFromStaging(pages(215, 320))
+    try guest.guest.restore(pages(215, 320), from: .staging)
     #expect((200..<331).filter { guest.hasData($0) } == Array(200..<210) + Array(215..<320) + [330])
     #expect((215..<320).allSatisfy { guest.get($0) == UInt8($0 - 199) })
     // The regions are apart in the file, and nothing else was written.

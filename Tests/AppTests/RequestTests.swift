@@ -45,12 +45,12 @@ struct RequestTests {
     let decoded = DecodedRequest(Array(#"{"op":"status","tenant":"a","colour":"green","id":[1,"x",null]}"#.utf8))
     guard case .success(.status(let tenant)) = decoded.request else { throw Complaint("refused") }
     #expect(tenant == "a")
-    #expect(decoded.id == .array([1, "x", .null]))
+    #expect(decoded.id == Array(#"[1,"x",null]"#.utf8))
   }
 
   @Test func `an id is repeated up to its limit, also by a refusal`() {
     let longest = String(repeating: "x", count: DecodedRequest.longestIdentifier - 2)
-    #expect(DecodedRequest(Array(#"{"op":"fly","id":"\#(longest)"}"#.utf8)).id == .string(longest))
+    #expect(DecodedRequest(Array(#"{"op":"fly","id":"\#(longest)"}"#.utf8)).id == Array("\"\(longest)\"".utf8))
     let tooLong = DecodedRequest(Array(#"{"op":"list","id":"\#(longest)x"}"#.utf8))
     #expect(tooLong.id == nil)
     guard case .failure(let error) = tooLong.request else {
@@ -61,16 +61,33 @@ struct RequestTests {
   }
 
   @Test func `a request nested too deeply is refused, and crashes nothing`() {
-    let depth = 30_000
+    let depth = 30_000  // under half a packet
     let text =
       #"{"op":"list","id":"# + String(repeating: "[", count: depth) + String(repeating: "]", count: depth) + "}"
     #expect(failure(text)?.code == .invalidRequest)
   }
 
-  @Test(arguments: ["18446744073709551615", "-9223372036854775808", "1.5", "true", #""é\n\u0000""#, #"{"a":{}}"#])
+  @Test(arguments: [
+    "18446744073709551615", "-9223372036854775808", "1.5", "1e400", "12345678901234567890123", "true", "null",
+    #""é\n\u0000""#, #"{"a":{}, "b": "}"}"#, #"[[]  ,"\"]"]"#,
+  ])
   func `ids of any kind come back as they were`(_ text: String) throws {
-    let id = try #require(DecodedRequest(Array(#"{"op":"list","id":\#(text)}"#.utf8)).id)
-    #expect(JSONValue.parse(id.bytes) == JSONValue.parse(Array(text.utf8)))
+    #expect(DecodedRequest(Array(#" { "id" : \#(text) , "op":"list"}"#.utf8)).id == Array(text.utf8))
+    #expect(DecodedRequest(Array(#"{"op":"list","x":["id",{"id":0}],"id":\#(text)}"#.utf8)).id == Array(text.utf8))
+  }
+
+  @Test func `what is not JSON in UTF-8 is refused`() {
+    for bytes in [
+      Array(#"{"op":"list"}"#.utf16.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }),
+      [0xEF, 0xBB, 0xBF] + Array("{}".utf8),
+      Array(#"{"op":"li"#.utf8) + [0xFF] + Array(#"st"}"#.utf8),
+    ] {
+      guard case .failure(let error) = DecodedRequest(bytes).request else {
+        Issue.record("accepted")
+        continue
+      }
+      #expect(error.code == .invalidRequest)
+    }
   }
 }
 

@@ -69,10 +69,12 @@ package final class GuestFiles: GuestMemory, @unchecked Sendable {  // `buffer` 
     try punchHole(place.file, offset: place.offset, bytes: place.bytes, operation: .punchGuestMemory)
   }
 
-  package func restoreFromStaging(_ pages: PageRange) throws(PortFailure) {
+  package func restore(_ pages: PageRange, from source: PageSource<LockedBuffer>) throws(PortFailure) {
     let place = place(of: pages)
-    let copies = UnsafeRawBufferPointer(start: staging.address(of: pages.lowerBound), count: place.bytes)
-    try writeAll(place.file, copies, at: place.offset, operation: .restoreGuestMemory)
+    let start = staging.address(of: pages.lowerBound, in: source)
+    try writeAll(
+      place.file, UnsafeRawBufferPointer(start: start, count: place.bytes), at: place.offset,
+      operation: .restoreGuestMemory)
   }
 
   /// Pages with data in all regions.

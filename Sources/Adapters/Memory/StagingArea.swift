@@ -52,6 +52,14 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `area`
     current.mapping.address + geometry.bytes(inPages: page.rawValue)
   }
 
+  /// Where a page's content lies in its source.
+  func address(of page: PageIndex, in source: PageSource<LockedBuffer>) -> UnsafeMutableRawPointer {
+    switch source {
+    case .staging: address(of: page)
+    case .buffer(let buffer, let index): buffer.page(index)
+    }
+  }
+
   private var current: Area {
     guard let area else { preconditionFailure("staging memory is used before it is made") }
     return area

@@ -73,7 +73,7 @@ struct ProcessTasks {
 
   /// Whether a task is stopped (T, or t under ptrace), or dead (Z, X), or gone.
   func isStopped(_ task: Int32) -> Bool {
-    guard let text = readText("/proc/\(pid)/task/\(task)/stat") else { return true }
+    guard let text = readText("/proc/\(pid)/task/\(task)/stat") else { return isGone(task) }
     // The state follows the command's name, which is in brackets and may hold anything.
     guard let bracket = text.lastIndex(of: ")") else { return true }
     let state = text[text.index(after: bracket)...].first { $0 != " " }

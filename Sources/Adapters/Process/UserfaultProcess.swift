@@ -38,11 +38,7 @@ package final class UserfaultProcess: MonitoredProcess {
   // MARK: Pages in
 
   package func install(_ pages: PageRange, from source: PageSource<LockedBuffer>) -> InstallResult {
-    let start =
-      switch source {
-      case .staging: staging.address(of: pages.lowerBound)
-      case .buffer(let buffer, let index): buffer.page(index)
-      }
+    let start = staging.address(of: pages.lowerBound, in: source)
     var done = 0
     var chunk = pages.count
     while done < pages.count {

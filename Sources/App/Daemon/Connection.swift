@@ -10,7 +10,7 @@ final class Connection {
   /// The tenant that this connection registered.
   var tenant: Tenant.Identifier?
   /// The `id` of the request that is being carried out.
-  var pendingIdentifier: JSONValue?
+  var pendingIdentifier: [UInt8]?
   var isBusy = false
   /// A reply that the client has not made room for.
   var unsentReply: [UInt8]?

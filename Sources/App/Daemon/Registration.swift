@@ -64,7 +64,7 @@ struct Registration {
     }
     guard isRight, (1...longestName).contains(name.utf8.count) else {
       throw ProtocolError(
-        .invalidRequest, "tenant: \"\(name.prefix(80))\"; 1 to \(longestName) of A-Z a-z 0-9 . _ - are right")
+        .invalidRequest, "tenant: \"\(name.shortened)\"; 1 to \(longestName) of A-Z a-z 0-9 . _ - are right")
     }
     return name
   }
@@ -76,7 +76,7 @@ struct Registration {
       throw ProtocolError(
         .unsupported, "freeze: \"live\" is not supported by this version; \"signal\" and \"caller\" are")
     }
-    throw ProtocolError(.invalidRequest, "freeze: \"\(name.prefix(64))\"; \"signal\" or \"caller\" is right")
+    throw ProtocolError(.invalidRequest, "freeze: \"\(name.shortened)\"; \"signal\" or \"caller\" is right")
   }
 
   private static func inspect(_ memfds: [Descriptor], geometry: PageGeometry) throws(ProtocolError) -> [GuestFile] {

@@ -15,7 +15,11 @@ extension Server {
         try loop.add(socket.descriptor, token: connection.token)
         connections[connection.token] = connection
       }
-    } catch { log.warning("\(error)") }
+    } catch {
+      // Who knocks stays at the door, and would be reported again at once.
+      acceptLog.warning("\(error)")
+      SystemClock().sleep(microseconds: 1000)
+    }
   }
 
   func handle(_ ready: EventLoop.Ready, _ connection: Connection) {
@@ -63,12 +67,14 @@ extension Server {
 
   /// Sends the reply to the connection's request, and takes the next one.
   func answer(_ connection: Connection, _ reply: JSONValue) {
-    guard case .object(var members) = reply else { return }
-    if let id = connection.pendingIdentifier { members["id"] = id }
+    var bytes = reply.bytes
+    if let id = connection.pendingIdentifier {
+      bytes.insert(contentsOf: Array("\"id\":".utf8) + id + [UInt8(ascii: ",")], at: 1)  // every reply has a member
+    }
     let wasBusy = connection.isBusy
     connection.pendingIdentifier = nil
     connection.isBusy = false
-    send(connection, JSONValue.object(members).bytes)
+    send(connection, bytes)
     if wasBusy { resumeReading(connection) }
   }
 

@@ -61,7 +61,7 @@ extension Server {
       throw ProtocolError(.noSuchTenant, "tenant: is missing, and this connection has none of its own")
     }
     guard let identifier = names[name], let tenant = tenants[identifier], maySee(tenant, connection) else {
-      throw ProtocolError(.noSuchTenant, "tenant: there is none named \"\(name.prefix(80))\"")
+      throw ProtocolError(.noSuchTenant, "tenant: there is none named \"\(name.shortened)\"")
     }
     return tenant
   }
@@ -76,7 +76,7 @@ extension Server {
       throw ProtocolError(.invalidRequest, "this connection has a tenant already; a connection registers one at a time")
     }
     if names[request.tenant] != nil {
-      throw ProtocolError(.nameTaken, "tenant: the name \"\(request.tenant.prefix(80))\" is taken; choose another")
+      throw ProtocolError(.nameTaken, "tenant: the name \"\(request.tenant.shortened)\" is taken; choose another")
     }
     guard tenants.count < Self.tenantLimit else {
       throw ProtocolError(.noMemory, "there are \(Self.tenantLimit) tenants already, and no more are taken")

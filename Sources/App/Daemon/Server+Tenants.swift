@@ -83,7 +83,12 @@ extension Server {
       case (.failed, let error?): answer(connection, error)
       case (.aborted, _):
         answer(connection, ProtocolError(.aborted, "\(waiter.command.rawValue): another command has ended it"))
-      default: if !leaves { report(tenant, to: connection) } else { answerGone(connection, tenant) }
+      default:
+        if leaves && waiter.command == .unregister {
+          answerGone(connection, tenant)
+        } else {
+          report(tenant, to: connection)
+        }
       }
     }
     if leaves { return forget(tenant, answering: nil) }

@@ -38,6 +38,7 @@ final class Server {
   var claims = FileClaims()
   var nextToken = Token.first
   var isEnding = false
+  let acceptLog: Log.Limited
 
   var log: Log { configuration.log }
 
@@ -45,6 +46,7 @@ final class Server {
   init(_ configuration: Configuration, signals: EndSignals) throws(SocketListener.Failure) {
     self.configuration = configuration
     self.signals = signals
+    acceptLog = Log.Limited(configuration.log)
     do throws(SystemError) {
       loop = try EventLoop()
       mailbox = try Mailbox()

@@ -79,3 +79,8 @@ struct ProtocolError: Error, Equatable {
     }
   }
 }
+
+extension String {
+  /// For messages: what a client sent, cut to a length that fits one.
+  var shortened: String { String(decoding: utf8.prefix(80), as: UTF8.self) }
+}

@@ -61,42 +61,44 @@ struct CommandRequest: Decodable {
 
 /// A packet's meaning: the `id` to repeat, and the request or what is wrong with it.
 struct DecodedRequest {
-  let id: JSONValue?
+  /// As it stands in the request.
+  let id: [UInt8]?
   let request: Result<Request, ProtocolError>
 
   /// The longest `id` that is repeated, in bytes of JSON.
   static let longestIdentifier = 1024
 
-  private struct Envelope: Decodable {
-    let op: String
-    let id: JSONValue?
-  }
+  private struct Envelope: Decodable { let op: String }
 
   private struct Tenant: Decodable { let tenant: String? }
   private struct After: Decodable { let after: String? }
 
   init(_ bytes: [UInt8]) {
-    var id: JSONValue?
+    var id: [UInt8]?
     do throws(ProtocolError) {
       guard !bytes.isEmpty else {
         throw ProtocolError(.invalidRequest, "an empty packet; a request is one JSON object")
       }
-      id = Self.identifier(in: bytes)
-      if let given = id, given.bytes.count > Self.longestIdentifier {
-        id = nil
-        throw ProtocolError(
-          .invalidRequest,
-          "id: \(given.bytes.count) bytes of JSON, and at most \(Self.longestIdentifier) can be repeated")
+      guard !bytes.contains(0), bytes.first != 0xEF, String(validating: bytes, as: UTF8.self) != nil else {
+        throw ProtocolError(.invalidRequest, "the packet is not JSON in UTF-8")
+      }
+      if let given = JSONText.member("id", of: bytes) {
+        guard given.count <= Self.longestIdentifier else {
+          throw ProtocolError(
+            .invalidRequest, "id: \(given.count) bytes of JSON, and at most \(Self.longestIdentifier) can be repeated")
+        }
+        id = Array(given)
       }
       request = .success(try Self.request(in: bytes))
-    } catch { request = .failure(error) }
+    } catch {
+      request = .failure(error)
+      // What is not JSON is not repeated.
+      if error.message == Self.notJSON { id = nil }
+    }
     self.id = id
   }
 
-  private static func identifier(in bytes: [UInt8]) -> JSONValue? {
-    struct OnlyIdentifier: Decodable { let id: JSONValue? }
-    do { return try JSONDecoder().decode(OnlyIdentifier.self, from: Data(bytes)).id } catch { return nil }
-  }
+  private static let notJSON = "the packet is not JSON"
 
   private static func request(in bytes: [UInt8]) throws(ProtocolError) -> Request {
     let op = try decode(Envelope.self, bytes).op
@@ -119,7 +121,7 @@ struct DecodedRequest {
     }
     throw ProtocolError(
       .invalidRequest,
-      "op: \"\(op.prefix(64))\" is not known; register, add-process, unregister, enable, trim, out, disable, status and list are"
+      "op: \"\(op.shortened)\" is not known; register, add-process, unregister, enable, trim, out, disable, status and list are"
     )
   }
 
@@ -151,7 +153,7 @@ struct DecodedRequest {
     case .dataCorrupted(let context):
       let name = path(context.codingPath)
       return name.isEmpty
-        ? "the packet is not JSON" : "\(name): is out of range or malformed (\(context.debugDescription))"
+        ? notJSON : "\(name): is out of range or malformed (\(context.debugDescription))"
     @unknown default: return "the request can't be decoded"
     }
   }

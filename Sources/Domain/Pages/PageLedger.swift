@@ -12,6 +12,8 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// What is known only to this process.
   private struct Books {
     var isOpen: Bool { staged.capacity > 0 }
+    /// Pages whose record says more than that they are the guest's: looking at the others' would take memory.
+    var recorded: PageBitmap
     var staged: PageBitmap
     /// Staged copies that nobody needs any more, and whose memory is still to be given back.
     var releasable: PageBitmap
@@ -30,6 +32,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     func mayFail(_ page: Int) -> Bool { unreadable.contains(page) || unhealed.contains(page) }
 
     init(pageCount: Int) {
+      recorded = PageBitmap(capacity: pageCount)
       staged = PageBitmap(capacity: pageCount)
       releasable = PageBitmap(capacity: pageCount)
       discarding = PageBitmap(capacity: pageCount)
@@ -95,7 +98,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       for page in range {
         let old = table.record(of: page)
         leave(page, old)
-        table.setRecord(old.state == .unreadable ? .guest : old.moved(to: .guest), of: page)
+        setRecord(old.state == .unreadable ? .guest : old.moved(to: .guest), of: page)
         if old.state == .unreadable, let slot = old.slot { books.slots.free(slot) }
       }
       books.counters.count(source)
@@ -139,7 +142,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       if old.state == .file { books.filePages -= 1 }
       books.unreadable.insert(page.rawValue)
       books.unhealed.remove(page.rawValue)
-      table.setRecord(PageRecord(.unreadable, slot: slot), of: page)
+      setRecord(PageRecord(.unreadable, slot: slot), of: page)
       return true
     }
   }
@@ -174,12 +177,14 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       guard books.isOpen else { return }
       books.discardGeneration += 1
       books.discarding.insert(range.lowerBound.rawValue..<range.upperBound.rawValue)
-      for page in range {
+      var position = range.lowerBound.rawValue
+      while let found = books.recorded.nextMember(from: position), found < range.upperBound.rawValue {
+        let page = PageIndex(found)
         let old = table.record(of: page)
-        guard old != .guest else { continue }
         leave(page, old)
-        table.setRecord(.guest, of: page)
+        setRecord(.guest, of: page)
         if let slot = old.state == .unreadable ? old.slot : old.validSlot { books.slots.free(slot) }
+        position = found + 1
       }
     }
   }
@@ -225,7 +230,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
         let old = table.record(of: page)
         leave(page, old)
         books.releasable.remove(page.rawValue)
-        table.setRecord(old.moved(to: .punching), of: page)
+        setRecord(old.moved(to: .punching), of: page)
       }
     }
   }
@@ -241,7 +246,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   package func pagesStaged(_ range: PageRange) {
     locked {
       books.staged.insert(range.lowerBound.rawValue..<range.upperBound.rawValue)
-      for page in range { table.setRecord(table.record(of: page).moved(to: .staged), of: page) }
+      for page in range { setRecord(table.record(of: page).moved(to: .staged), of: page) }
     }
   }
 
@@ -249,7 +254,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   package func punchUndone(_ range: PageRange) {
     locked {
       books.releasable.insert(range.lowerBound.rawValue..<range.upperBound.rawValue)
-      for page in range { table.setRecord(table.record(of: page).moved(to: .guest), of: page) }
+      for page in range { setRecord(table.record(of: page).moved(to: .guest), of: page) }
     }
   }
 
@@ -263,7 +268,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       let old = table.record(of: page)
       guard old.state == .staged else { return false }
       leave(page, old)
-      table.setRecord(.guest, of: page)
+      setRecord(.guest, of: page)
       if let slot = old.validSlot { books.slots.free(slot) }
       return true
     }
@@ -276,7 +281,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       guard old.state == .staged, old.slotIsValid else { return false }
       leave(page, old)
       books.filePages += 1
-      table.setRecord(old.moved(to: .file), of: page)
+      setRecord(old.moved(to: .file), of: page)
       return true
     }
   }
@@ -293,7 +298,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       guard !pages.isEmpty else { return nil }
       for page in pages {
         if let slot = table.record(of: page).validSlot {
-          table.setRecord(PageRecord(.staged), of: page)
+          setRecord(PageRecord(.staged), of: page)
           books.slots.free(slot)
         }
       }
@@ -301,7 +306,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       guard let slots = books.slots.allocateRun(upTo: pages.count) else { return nil }
       for (page, slot) in zip(pages, slots) {
         books.slots.setOwner(of: slot, to: page)
-        table.setRecord(PageRecord(.staged, slot: slot), of: page)
+        setRecord(PageRecord(.staged, slot: slot), of: page)
       }
       return WriteBatch(pages: Array(pages.prefix(slots.count)), slots: slots)
     }
@@ -323,7 +328,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
         leave(page, old)
         books.filePages += 1
         table.setChecksum(checksums[number], of: page)
-        table.setRecord(PageRecord(.file, slot: slot, slotIsValid: true), of: page)
+        setRecord(PageRecord(.file, slot: slot, slotIsValid: true), of: page)
         written += 1
       }
       return written
@@ -336,7 +341,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       for (page, slot) in zip(batch.pages, batch.slots) {
         let old = table.record(of: page)
         if old == PageRecord(.staged, slot: slot) {
-          table.setRecord(PageRecord(.staged), of: page)
+          setRecord(PageRecord(.staged), of: page)
           books.slots.free(slot)
         } else {
           endAbandonedWrite(page, old, slot)
@@ -359,6 +364,11 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
 
   // MARK: Inside
 
+  private func setRecord(_ record: PageRecord, of page: PageIndex) {
+    if record == .guest { books.recorded.remove(page.rawValue) } else { books.recorded.insert(page.rawValue) }
+    table.setRecord(record, of: page)
+  }
+
   /// Takes a page out of the book of its state. The caller sets the new record, and frees the slot where it goes.
   private func leave(_ page: PageIndex, _ old: PageRecord) {
     switch old.state {
@@ -378,7 +388,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   private func dropStale(_ slot: SwapSlot, of page: PageIndex) {
     let old = table.record(of: page)
     guard old.validSlot == slot, old.state == .guest || old.state == .staged || old.state == .punching else { return }
-    table.setRecord(PageRecord(old.state), of: page)
+    setRecord(PageRecord(old.state), of: page)
     books.slots.free(slot)
   }
 

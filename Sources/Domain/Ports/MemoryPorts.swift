@@ -1,5 +1,6 @@
 /// The memfds behind a tenant's regions, addressed by tenant page. Every range lies in one region.
 package protocol GuestMemory: Sendable {
+  associatedtype Buffer: ReadBuffer
   /// The first page with data in `range` (SEEK_DATA alone, which is cheap wherever data is dense).
   func firstData(in range: PageRange) throws(PortFailure) -> PageIndex?
   /// The first run of pages with data (SEEK_DATA, SEEK_HOLE) in `range`, cut at its end; nil where there is none.
@@ -9,8 +10,8 @@ package protocol GuestMemory: Sendable {
   func copyToStaging(_ pages: PageRange) throws(PortFailure)
   /// Gives the pages' memory back: they read as missing in every process afterwards, unless somebody has pinned them.
   func punch(_ pages: PageRange) throws(PortFailure)
-  /// Writes the staged copies over the guest's pages.
-  func restoreFromStaging(_ pages: PageRange) throws(PortFailure)
+  /// Writes copies over the guest's pages, past every mapping (`pwrite`).
+  func restore(_ pages: PageRange, from source: PageSource<Buffer>) throws(PortFailure)
 }
 
 extension GuestMemory {

@@ -111,7 +111,7 @@ package protocol TenantPorts: Sendable {
   associatedtype Table: RecordTable
   associatedtype Lock: LedgerLock
   associatedtype TenantGate: Gate
-  associatedtype Guest: GuestMemory
+  associatedtype Guest: GuestMemory where Guest.Buffer == File.Buffer
   associatedtype Staging: StagingMemory
   associatedtype File: SwapFile
   associatedtype Ahead: ReadAhead where Ahead.Buffer == File.Buffer

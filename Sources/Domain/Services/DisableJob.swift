@@ -184,6 +184,9 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     _ run: PageRange, from source: PageSource<Ports.File.Buffer>, by process: Ports.Process
   ) -> InstallResult.Stop? {
     let result = process.install(run, from: source)
+    if result.installed == 0, result.stop == .failed(errorNumber: ErrorNumber.noEntry) {
+      return putBack(run, from: source, otherThan: process)
+    }
     var returned = result.installed
     if result.stop == .alreadyPresent {
       // The guest's own content wins. Who waits for it elsewhere is woken by the fault that it has sent.
@@ -194,6 +197,25 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     if returned > 0 { memory.ledger.pagesReturned(run.lowerBound..<(run.lowerBound + returned)) }
     pages += returned
     return result.stop
+  }
+
+  /// The process does not map the region any more. Another may; where none does, the pages go back into the memfd itself.
+  private mutating func putBack(
+    _ run: PageRange, from source: PageSource<Ports.File.Buffer>, otherThan process: Ports.Process
+  ) -> InstallResult.Stop? {
+    for other in memory.ports.processes where other.isAlive {
+      let result = other.install(run, from: source)
+      if result.stop == .failed(errorNumber: ErrorNumber.noEntry) { continue }
+      if result.installed > 0 { memory.ledger.pagesReturned(run.lowerBound..<(run.lowerBound + result.installed)) }
+      pages += result.installed
+      return result.stop == .alreadyPresent ? .eventPending : result.stop  // the next step meets it again
+    }
+    do throws(PortFailure) { try memory.ports.guest.restore(run, from: source) } catch {
+      return .failed(errorNumber: error.errorNumber)
+    }
+    memory.ledger.pagesReturned(run)
+    pages += run.count
+    return nil
   }
 
   private func next(after stop: InstallResult.Stop?) throws(JobFailure) -> JobStep {

@@ -118,7 +118,7 @@ package struct MoveService<Ports: TenantPorts> {
       let rest = position..<piece.upperBound
       let left = dataOrEverything(in: rest)
       do throws(PortFailure) {
-        if let left { try memory.ports.guest.restoreFromStaging(left) }
+        if let left { try memory.ports.guest.restore(left, from: .staging) }
       } catch {
         // Writing to memory that is there does not fail. Should it ever: the copy is kept, and installed where a hole is.
         memory.ledger.pagesStaged(rest)

@@ -34,11 +34,14 @@ package struct SimulatedGuest: GuestMemory {
     kernel.punchPages(pages)
   }
 
-  package func restoreFromStaging(_ pages: PageRange) throws(PortFailure) {
-    kernel.enter("guest.restoreFromStaging(\(pages.text))")
+  package func restore(_ pages: PageRange, from source: PageSource<SimulatedBuffer>) throws(PortFailure) {
+    kernel.enter("guest.restore(\(pages.text))")
     if KnownTrouble.repairMayFail { try kernel.mayFail(.restoreGuestMemory, ErrorNumber.inputOutput) }
-    for page in pages {
-      kernel.guest[page.rawValue] = kernel.readStaging(page)
+    for (number, page) in pages.enumerated() {
+      switch source {
+      case .staging: kernel.guest[page.rawValue] = kernel.readStaging(page)
+      case .buffer(let buffer, let index): kernel.guest[page.rawValue] = buffer[index + number]
+      }
       kernel.zeroedInPlace.remove(page)
     }
   }
