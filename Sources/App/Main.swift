@@ -10,12 +10,17 @@ struct Main {
   static func run(_ arguments: [String]) -> Int32 {
     do {
       try dispatch(arguments)
-      return 0
+      return Console.hasFailed ? 1 : 0
     } catch let error as UsageError {
-      Console.writeError("swap-monitor: \(error.message)\nTry 'swap-monitor --help'.\n")
+      let command = arguments.first.map { Help.commands.contains($0) ? " \($0)" : "" } ?? ""
+      Console.writeError("swap-monitor: \(error.message)\nTry 'swap-monitor\(command) --help'.\n")
       return 2
     } catch let error as Client.Failure {
-      Console.writeError("swap-monitor: \(error.message)\n")
+      if let reply = error.reply, arguments.contains("--json") {
+        Console.write(String(decoding: reply.bytes, as: UTF8.self) + "\n")
+      } else {
+        Console.writeError("swap-monitor: \(error.message)\n")
+      }
     } catch let error as Serve.Failure {
       Console.writeError("swap-monitor: \(error.message)\n")
     } catch let error as Demo.Failure {
@@ -36,6 +41,7 @@ struct Main {
     case "list": try ClientCommands.list(rest)
     case "status": try ClientCommands.status(rest)
     case "enable", "trim", "out", "disable": try ClientCommands.command(command, rest)
+    case "help" where rest.first.map { Help.commands.contains($0) } == true: try dispatch([rest[0], "--help"])
     case "--help", "-h", "help": Console.write(Help.main + "\n")
     case "--version": Console.write("swap-monitor \(Defaults.version)\n")
     default: throw UsageError(message: "unknown command \"\(command)\"")

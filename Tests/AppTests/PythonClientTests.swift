@@ -16,6 +16,7 @@ struct PythonClientTests {
     arguments: [
       "client.py",  // swapped out, reads itself back
       "unstoppable.py",  // enable fails, nothing has changed
+      "direct_io.py",  // enable refuses, and says why
       "crowd.py",  // fifty processes at fifty addresses, half of which die
     ])
   func `it finds all its bytes right`(_ name: String) throws {

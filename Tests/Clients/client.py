@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """A client written from PROTOCOL.md alone: registers memory, has it swapped out, reads itself back.
 
-Usage: client.py SOCKET [MEBIBYTES]. Prints "verified" and exits 0 when every byte came back right. Linux, x86-64 or arm64.
+Usage: client.py SOCKET [MEBIBYTES]          prints "verified" and exits 0 when every byte came back right
+       client.py SOCKET MEBIBYTES --hold NAME  stays, as the tenant NAME, until a line (or the end) comes on standard input;
+                                               then checks itself likewise. Something to practise the command line on.
+Linux, x86-64 or arm64.
 """
 import ctypes
 import fcntl
@@ -58,7 +61,8 @@ class Tenant:
         os.ftruncate(self.memfd, size)
         fcntl.fcntl(self.memfd, F_ADD_SEALS, F_SEAL_SHRINK)
         self.memory = mmap.mmap(self.memfd, size, mmap.MAP_SHARED)
-        self.content = bytearray(random.Random(1).randbytes(size if filled is None else filled))
+        self.content = bytearray(random.Random(1).randbytes(1 << 20) * (size >> 20) + bytes(range(256)) * 4096)
+        del self.content[size if filled is None else filled :]
         self.memory[: len(self.content)] = bytes(self.content)  # what follows stays a hole
         self.userfaultfd = make_userfaultfd()
         self.client = Client(path)
@@ -77,7 +81,19 @@ class Tenant:
         return self.memory[: len(self.content)] == self.content
 
 
+def hold(path, size, name):
+    tenant = Tenant(path, name, size)
+    print(f"{name}: {size >> 20} MiB, process {os.getpid()}", flush=True)
+    sys.stdin.readline()
+    assert tenant.is_intact()
+    tenant.client.ask({"op": "unregister"})
+    assert tenant.is_intact()
+    print("verified")
+
+
 def main():
+    if sys.argv[3:4] == ["--hold"]:
+        return hold(sys.argv[1], int(sys.argv[2]) << 20, sys.argv[4])
     size = int(sys.argv[2] if len(sys.argv) > 2 else 16) << 20
     tenant = Tenant(sys.argv[1], f"python-{os.getpid()}", size, filled=size // 2)
     client, pages = tenant.client, size // 2 // mmap.PAGESIZE

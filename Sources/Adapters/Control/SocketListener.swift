@@ -35,7 +35,10 @@ package final class SocketListener: Sendable {
       try checked("setting the mode of \(path)") { chmod(path, mode) }
       if let group { try Self.giveTo(group, path) }
       try checked("listening at \(path)") { listen(raw, Self.backlog) }
-    } catch { throw .system(error) }
+    } catch {
+      unlink(path)  // it is ours, or was not made
+      throw .system(error)
+    }
   }
 
   package func removeFile() { unlink(path) }
@@ -97,7 +100,7 @@ package final class SocketListener: Sendable {
     } else if let entry = getgrnam(group) {
       number = entry.pointee.gr_gid
     } else {
-      throw SystemError("finding the group \(group)", errorNumber: ENOENT)
+      throw SystemError("there is no group \(group)", errorNumber: EINVAL)
     }
     try checked("giving \(path) to the group \(group)") { chown(path, uid_t.max, number) }
   }
@@ -125,4 +128,5 @@ package enum Directory {
   }
 
   package static func remove(_ path: String) { rmdir(path) }
+  package static func removeFile(_ path: String) { unlink(path) }
 }

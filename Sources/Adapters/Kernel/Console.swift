@@ -1,9 +1,17 @@
 internal import Glibc
+internal import Synchronization
 
 /// Standard output and error, unbuffered.
 package enum Console {
-  package static func write(_ text: String) { put(text, to: STDOUT_FILENO) }
-  package static func writeError(_ text: String) { put(text, to: STDERR_FILENO) }
+  package static func write(_ text: String) {
+    if !put(text, to: STDOUT_FILENO) { failed.store(true, ordering: .relaxed) }
+  }
+
+  /// Whether something written to standard output did not get there.
+  package static var hasFailed: Bool { failed.load(ordering: .relaxed) }
+  private static let failed = Atomic(false)
+
+  package static func writeError(_ text: String) { _ = put(text, to: STDERR_FILENO) }
   package static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
 
   /// A line of standard input, without its end; nil at the end.
@@ -18,14 +26,25 @@ package enum Console {
     }
   }
 
+  /// The time of day in UTC, as logs have it.
+  package static func timestamp() -> String {
+    var now = time(nil)
+    var parts = tm()
+    gmtime_r(&now, &parts)
+    var text = [CChar](repeating: 0, count: 32)
+    let count = strftime(&text, text.count, "%Y-%m-%dT%H:%M:%SZ", &parts)
+    return String(decoding: text[0..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
   package static func exit(_ code: Int32) -> Never { Glibc.exit(code) }
 
-  private static func put(_ text: String, to descriptor: Int32) {
+  private static func put(_ text: String, to descriptor: Int32) -> Bool {
     var bytes = Array(text.utf8)
     while !bytes.isEmpty {
       let (count, _) = retryingInterrupts { Glibc.write(descriptor, bytes, bytes.count) }
-      guard count > 0 else { return }  // nobody reads
+      guard count > 0 else { return false }  // nobody reads
       bytes.removeFirst(count)
     }
+    return true
   }
 }

@@ -23,6 +23,8 @@ package final class UserfaultProcess: MonitoredProcess {
     events = try EventBuffer()
   }
 
+  package var kernelAccessSign: String? { KernelAccessSigns.find(pid: handle.pid) }
+
   package var isAlive: Bool { !isMemoryGone.load(ordering: .relaxed) && handle.isAlive }
 
   /// The process executes another program now (or is just dying): its memory is no more, while its pidfd knows of nothing.

@@ -65,7 +65,7 @@ package enum Userfaultfd {
   ///
   /// - Returns: nil, or what is wrong with it, for the client.
   package static func accept(_ descriptor: Descriptor) -> String? {
-    guard linkTarget(of: descriptor) == "anon_inode:[userfaultfd]" else {
+    guard linkTarget("/proc/self/fd/\(descriptor.raw)") == "anon_inode:[userfaultfd]" else {
       return "descriptor 0 is not a userfaultfd, and the first one must be"
     }
     guard let features = enabledFeatures(of: descriptor) else {
@@ -111,11 +111,5 @@ package enum Userfaultfd {
       return fields.count == 4 ? UInt64(fields[2], radix: 16) : nil
     }
     return nil
-  }
-
-  private static func linkTarget(of descriptor: Descriptor) -> String? {
-    var buffer = [CChar](repeating: 0, count: 128)
-    let count = readlink("/proc/self/fd/\(descriptor.raw)", &buffer, buffer.count)
-    return count > 0 ? String(decoding: buffer[0..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self) : nil
   }
 }

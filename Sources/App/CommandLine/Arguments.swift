@@ -16,6 +16,10 @@ struct Arguments {
     while index < arguments.count {
       let argument = arguments[index]
       index += 1
+      if argument == "--" {
+        words += arguments[index...]
+        break
+      }
       guard argument.hasPrefix("--"), argument.count > 2 else {
         guard !argument.hasPrefix("-") || argument == "-" else {
           throw UsageError(message: "unknown option \(argument)")

@@ -2,12 +2,21 @@ internal import Adapters
 
 /// The command line's side of the protocol.
 struct Client {
-  struct Failure: Error { let message: String }
+  struct Failure: Error {
+    let message: String
+    /// The daemon's own refusal, where there is one.
+    var reply: JSONValue?
+  }
 
   private let socket: SequencedSocket
 
   init(path: String) throws(Failure) {
     do throws(SystemError) { socket = try SequencedSocket(connectingTo: path) } catch {
+      guard error.errorNumber != Self.accessDenied else {
+        throw Failure(
+          message: "you may not use the daemon's socket \(path): its owner can let you, with 'swap-monitor serve' "
+            + "--socket-group or --socket-mode")
+      }
       throw Failure(
         message:
           "no daemon answers at \(path) (\(errorText(error.errorNumber))). Start one with 'swap-monitor serve', or "
@@ -32,8 +41,12 @@ struct Client {
     if reply["ok"]?.isTrue == true { return reply }
     let error = reply["error"]
     throw Failure(
-      message: "\(error?["message"]?.text ?? "the daemon's reply is malformed") (\(error?["code"]?.text ?? "no code"))")
+      message: "\(error?["message"]?.text ?? "the daemon's reply is malformed") (\(error?["code"]?.text ?? "no code"))",
+      reply: reply)
   }
+
+  /// EACCES.
+  private static let accessDenied: Int32 = 13
 
   /// All pages of `list`.
   func list() throws(Failure) -> [JSONValue] {

@@ -7,7 +7,7 @@ enum ClientCommands {
     if arguments.has("help") { return Console.write(Help.list + "\n") }
     try arguments.expectWords(0...0, "")
     let tenants = try client(arguments).list()
-    if arguments.has("json") { return printJSON(.object(["tenants": .array(tenants)])) }
+    if arguments.has("json") { return printJSON(["ok": true, "tenants": .array(tenants)]) }
     if tenants.isEmpty { return Console.write("no tenants\n") }
     var table = Table(["TENANT", "STATE", "SIZE", "PIDS"])
     for tenant in tenants {
@@ -36,18 +36,20 @@ enum ClientCommands {
       }
     }
     if arguments.has("json") {
-      return printJSON(arguments.words.isEmpty ? .object(["tenants": .array(replies)]) : replies[0])
+      return printJSON(arguments.words.isEmpty ? ["ok": true, "tenants": .array(replies)] : replies[0])
     }
     if replies.isEmpty { Console.write("no tenants\n") }
     for reply in replies { Console.write(describe(reply)) }
   }
 
   static func command(_ name: String, _ words: [String]) throws {
-    let arguments = try Arguments(words, valued: ["socket"], flags: ["json", "no-wait", "help"])
+    let flags: Set<String> = ["json", "help", name == "enable" ? "accept-dma-risk" : "no-wait"]
+    let arguments = try Arguments(words, valued: ["socket"], flags: flags)
     if arguments.has("help") { return Console.write(Help.command(name) + "\n") }
     try arguments.expectWords(1...1, "\(name) needs a tenant's name; 'swap-monitor list' shows them")
     let request: [String: JSONValue] = [
       "op": .string(name), "tenant": .string(arguments.words[0]), "wait": .bool(!arguments.has("no-wait")),
+      "accept_dma_risk": .bool(arguments.has("accept-dma-risk")),
     ]
     let reply = try client(arguments).ask(request)
     if arguments.has("json") { return printJSON(reply) }
@@ -78,9 +80,12 @@ enum ClientCommands {
     text += "\(pages("copied_from_file_pages")) from the file, \(pages("zeroed_pages")) zero, "
     text += "\(pages("redundant_pages")) redundant\n"
     if let last = reply["state_transition"] {
-      text += "  last operation    \(last["pages"]?.int ?? 0) pages in \(last["time_ms"]?.int ?? 0) ms\n"
+      let what = reply["operation"]?.text ?? reply["last_operation"]?.text ?? "none"
+      text += "  last operation    \(what): \(last["pages"]?.int ?? 0) pages in \(last["time_ms"]?.int ?? 0) ms\n"
     }
-    if let failure = reply["failure"] { text += "  failure           \(failure["message"]?.text ?? "?")\n" }
+    if let failure = reply["failure"] {
+      text += "  failure           \(failure["message"]?.text ?? "?") (\(failure["code"]?.text ?? "?"))\n"
+    }
     return text
   }
 }

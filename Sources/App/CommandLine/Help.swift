@@ -1,5 +1,7 @@
 /// What `--help` says.
 enum Help {
+  static let commands: Set<String> = ["demo", "serve", "list", "status", "enable", "trim", "out", "disable"]
+
   static let main = """
     swap-monitor gives back the memory of idle virtual machines, and returns it page by page when it is touched.
 
@@ -16,6 +18,7 @@ enum Help {
 
     A tenant's way: enable, then minutes later trim and out; whatever it touches comes back by itself; disable ends it.
 
+    All but serve and demo speak to a running daemon; --socket PATH or $SWAP_MONITOR_SOCKET says where it listens.
     'swap-monitor COMMAND --help' tells more of each. --version prints the version.
     Exit codes: 0 done, 1 failed, 2 wrong usage.
     """
@@ -27,8 +30,9 @@ enum Help {
     end it.
 
       --socket PATH         where to listen (default: /run/swap-monitor/swap-monitor.sock for root, else
-                            $XDG_RUNTIME_DIR/swap-monitor.sock; $SWAP_MONITOR_SOCKET overrides it)
-      --socket-mode MODE    the socket's access mode, in octal (default 0660)
+                            $XDG_RUNTIME_DIR/swap-monitor.sock, or /tmp/swap-monitor-UID.sock without that variable;
+                            $SWAP_MONITOR_SOCKET overrides it)
+      --socket-mode MODE    the socket's access mode, in octal (default 0660: its user and group may connect)
       --socket-group GROUP  the group that the socket is given to
       --swap-dir DIR        where swap files are made, unnamed (default: /var/lib/swap-monitor for root, else
                             $XDG_STATE_HOME/swap-monitor)
@@ -74,11 +78,26 @@ enum Help {
       case "out": "Writes staged pages to the swap file and frees their memory."
       default: "Brings all of the tenant's memory back and stops monitoring it."
       }
+    let options =
+      name == "enable"
+      ? """
+      Waits for the end and shows the result. While memory is moved, the tenant's processes are stopped (SIGSTOP), unless it
+      registered with "freeze": "caller"; then only its own connection may ask.
+
+        --accept-dma-risk     also where the processes show signs of direct, asynchronous or device I/O
+      """
+      : """
+      Waits for the end and shows the result.
+
+        --no-wait             return as soon as it has begun
+      """
     return """
-      Usage: swap-monitor \(name) TENANT [--no-wait] [--socket PATH] [--json]
+      Usage: swap-monitor \(name) TENANT [OPTIONS]
 
       \(what)
-      Waits for the end and shows the result\(name == "enable" ? "" : "; --no-wait returns as soon as it has begun").
+      \(options)
+        --socket PATH         the daemon's socket, as for serve
+        --json                the daemon's reply as it is (PROTOCOL.md, "status"); a refusal too
       """
   }
 }

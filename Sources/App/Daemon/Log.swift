@@ -39,6 +39,6 @@ struct Log: Sendable {
 
   private func write(_ level: Level, _ text: () -> String) {
     guard level.rawValue <= self.level.rawValue else { return }
-    Console.writeError("swap-monitor: \(level): \(text())\n")
+    Console.writeError("\(Console.timestamp()) swap-monitor: \(level): \(text())\n")
   }
 }

@@ -52,7 +52,10 @@ extension Server {
         .wrongState, "\(command.rawValue): the tenant is being unregistered", state: tenant.lifecycle.state)
     }
     let waits = command == .enable || body.wait == true
-    apply(Tenant.Command(command: command, connection: connection.token, waits: waits), to: tenant)
+    apply(
+      Tenant.Command(
+        command: command, connection: connection.token, waits: waits,
+        acceptsKernelAccess: body.acceptsKernelAccess == true), to: tenant)
   }
 
   private func find(_ name: String?, for connection: Connection) throws(ProtocolError) -> Tenant {

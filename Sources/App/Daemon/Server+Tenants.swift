@@ -9,9 +9,10 @@ extension Server {
     switch tenant.lifecycle.decide(command.command, hasStagedPages: hasStagedPages) {
     case .start(let job):
       tenant.lifecycle.started(job)
+      tenant.lastJob = job
       tenant.failure = nil
       wait(command, tenant)
-      tenant.runtime.begin(job)
+      tenant.runtime.begin(job, acceptsKernelAccess: command.acceptsKernelAccess)
       if !command.waits { acknowledge(command, tenant) }
     case .join:
       wait(command, tenant)

@@ -30,6 +30,7 @@ final class Tenant {
   var waiters: [Waiter] = []
   /// To be asked again when the running job ends. One for each waiting connection at most, and one for the daemon itself.
   var queue: [Command] = []
+  var lastJob: TenantJob?
   /// Why the last operation failed.
   var failure: ProtocolError?
   /// To be forgotten once everything is back.
@@ -42,6 +43,7 @@ final class Tenant {
     /// nil: the daemon's own wish.
     let connection: UInt64?
     let waits: Bool
+    var acceptsKernelAccess = false
   }
 
   init(
@@ -58,7 +60,8 @@ final class Tenant {
   /// What `status` shows besides the resident pages, which take a walk over the memfd to count.
   var statusSnapshot: StatusSnapshot {
     StatusSnapshot(
-      name: name, state: lifecycle.state, job: lifecycle.job, failure: failure, runtime: runtime)
+      name: name, state: lifecycle.state, job: lifecycle.job, lastJob: lastJob, failure: failure,
+      transition: runtime.transition, runtime: runtime)
   }
 }
 
@@ -67,7 +70,10 @@ struct StatusSnapshot: Sendable {
   let name: String
   let state: TenantState
   let job: TenantJob?
+  let lastJob: TenantJob?
   let failure: ProtocolError?
+  /// Of the operation that ran or had ended when the status was asked for, whatever has begun since.
+  let transition: StateTransition
   let runtime: TenantRuntime
 
   func reply() throws(ProtocolError) -> JSONValue {
@@ -75,7 +81,6 @@ struct StatusSnapshot: Sendable {
     let resident: Int
     do throws(PortFailure) { resident = try memory.ports.guest.residentPages() } catch { throw ProtocolError(error) }
     let counts = memory.ledger.counts
-    let transition = runtime.transition
     var members: [String: JSONValue] = [
       "ok": .bool(true), "tenant": .string(name), "state": .string(state.rawValue),
       "metrics": .object([
@@ -90,6 +95,7 @@ struct StatusSnapshot: Sendable {
       "size": .unsigned(memory.map.sizeBytes), "page_size": .int(memory.map.geometry.pageBytes),
     ]
     if let job { members["operation"] = .string(job.rawValue) }
+    if let lastJob { members["last_operation"] = .string(lastJob.rawValue) }
     if let failure { members["failure"] = failure.json }
     return .object(members)
   }

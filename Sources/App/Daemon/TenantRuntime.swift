@@ -31,6 +31,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   private let wakeUp: WakeUp
   private let monitor = Monitor()
   private var nextJob: TenantJob?
+  private var acceptsKernelAccess = false
   private var isAborting = false
   private var isEnding = false
   private var progress = StateTransition()
@@ -95,8 +96,9 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   }
 
   /// - Precondition: no job runs.
-  func begin(_ job: TenantJob) {
+  func begin(_ job: TenantJob, acceptsKernelAccess: Bool) {
     monitor.withLock {
+      self.acceptsKernelAccess = acceptsKernelAccess
       nextJob = job
       isAborting = false
       progress = StateTransition()
@@ -210,7 +212,9 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     while let job = takeJob() {
       var work: any SteppedJob =
         switch job {
-        case .enable: EnableJob(memory: memory, freeze: freeze)
+        case .enable:
+          EnableJob(
+            memory: memory, freeze: freeze, acceptsKernelAccess: monitor.withLock { acceptsKernelAccess })
         case .trim: TrimJob(memory: memory)
         case .out: SwapOutJob(memory: memory)
         case .disable: DisableJob(memory: memory)

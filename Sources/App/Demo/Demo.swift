@@ -39,6 +39,10 @@ enum Demo {
       ], keepsErrors: true)
     defer { tenant.end() }
     var run = DemoRun(client: client, tenant: tenant, report: report, watcher: try Client(path: "\(directory)/socket"))
+    try run.fill()
+    // Everybody is connected: nothing is left behind, however the demo ends.
+    Directory.removeFile("\(directory)/socket")
+    Directory.remove(directory)
     let mismatches = try run.play(touches: min(touchesPerTurn, report.pageCount / 64))
     run.report.finish(mismatches: mismatches)
     if mismatches > 0 { throw Failure(message: "\(mismatches) pages came back wrong") }
@@ -68,9 +72,8 @@ struct DemoRun {
 
   /// - Returns: how many pages came back wrong.
   mutating func play(touches: Int) throws -> Int {
-    try fill()
-    try command("enable", "everything resident into staging")
     tenant.writeLine("hot")
+    try command("enable", "everything resident into staging")
     let staging = try touch("touch in staging", "data", count: touches, turn: 0)
     try command("trim", "zero pages dropped")
     try command("out", "the rest to the swap file")
@@ -86,7 +89,7 @@ struct DemoRun {
     return try verify()
   }
 
-  private mutating func fill() throws {
+  mutating func fill() throws {
     let answer = try nextAnswer("registered")
     report.isUserModeOnly = answer["user_mode_only"]?.isTrue == true
     report.begin()

@@ -67,8 +67,8 @@ struct DemoReport {
     }
     let longest = UInt64(hot["longest_nanoseconds"]?.int ?? 0)
     Console.write(
-      "  Hot pages were written \(hot["touches"]?.int ?? 0) times meanwhile; the longest wait was \(Self.time(longest)) "
-        + "(its process is stopped while enable moves pages).\n\n")
+      "  Hot pages were written \(hot["touches"]?.int ?? 0) times meanwhile. The longest time between two writes was "
+        + "\(Self.time(longest)): its process is stopped while enable moves pages.\n\n")
     Console.write(
       mismatches == 0
         ? "Every byte of \(size(pageCount)) is what was written.\n"

@@ -44,6 +44,12 @@ struct ProtocolError: Error, Equatable {
   init(_ failure: JobFailure) {
     switch failure {
     case .port(let failure): self.init(failure)
+    case .kernelAccess(let sign):
+      self.init(
+        .unsupported,
+        "the memory can't be moved safely: \(sign), and I/O that is in flight into a page would be lost with it. Drain such "
+          + "I/O and register with \"freeze\": \"caller\", or ask with \"accept_dma_risk\": true if none goes into the regions"
+      )
     case .freezeTimedOut:
       self.init(
         .freezeFailed,

@@ -52,10 +52,12 @@ struct CommandRequest: Decodable {
   let tenant: String?
   let wait: Bool?
   let slowFileCleanup: Bool?
+  let acceptsKernelAccess: Bool?
 
   enum CodingKeys: String, CodingKey {
     case tenant, wait
     case slowFileCleanup = "slow_file_cleanup"
+    case acceptsKernelAccess = "accept_dma_risk"
   }
 }
 

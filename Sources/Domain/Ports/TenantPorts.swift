@@ -79,6 +79,9 @@ package protocol Poison: Sendable {
 
 /// A process's side of monitoring: its address ranges at its userfaultfd, and its tasks.
 package protocol MonitoredProcess: Userfault, Poison {
+  /// A sign that the kernel or a device may write into its pages past every mapping (O_DIRECT, AIO, io_uring, vhost, VFIO):
+  /// what it has in flight while a page is moved would be lost. nil where none is seen.
+  var kernelAccessSign: String? { get }
   /// Where it maps the regions.
   var addresses: AddressMap { get }
   /// False once the process is dead.

@@ -25,13 +25,16 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
   package var pages: Int { move.pages }
   private let memory: TenantMemory<Ports>
   private let freeze: FreezeMode
+  private let acceptsKernelAccess: Bool
   private var phase = Phase.begin
   private var wasOpen = false
   private var isStopped = false
   private var move: MoveService<Ports>
 
-  package init(memory: TenantMemory<Ports>, freeze: FreezeMode) {
+  /// - Parameter acceptsKernelAccess: the client answers for I/O that is in flight.
+  package init(memory: TenantMemory<Ports>, freeze: FreezeMode, acceptsKernelAccess: Bool = false) {
     self.memory = memory
+    self.acceptsKernelAccess = acceptsKernelAccess
     self.freeze = freeze
     move = MoveService(memory: memory)
   }
@@ -57,6 +60,11 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
 
   private mutating func begin() throws(JobFailure) -> JobStep {
     wasOpen = memory.ledger.isOpen
+    if freeze == .signal, !acceptsKernelAccess {
+      for process in memory.ports.processes {
+        if let sign = process.kernelAccessSign { throw .kernelAccess(sign: sign) }
+      }
+    }
     if wasOpen {
       // An end of monitoring that failed half way may have unregistered some.
       try mapped { () throws(PortFailure) in try registerAll() }

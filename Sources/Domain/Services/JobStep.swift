@@ -9,6 +9,8 @@ package enum JobStep: Equatable, Sendable {
 /// Why a job ended early. Every page stays readable.
 package enum JobFailure: Error, Equatable, Sendable {
   case port(PortFailure)
+  /// A process does I/O that a move could lose.
+  case kernelAccess(sign: String)
   /// The processes did not stop in time.
   case freezeTimedOut
   /// So many pages could not be read back from the swap file; they stay monitored.

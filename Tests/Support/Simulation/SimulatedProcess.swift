@@ -47,6 +47,8 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     } catch { return registered }
   }
 
+  package var kernelAccessSign: String? { nil }
+
   package var isAlive: Bool { !isGone }
   package var hasEvents: Bool { !pendingFaults.isEmpty || !pendingRemoves.isEmpty }
   var isGone: Bool { isDying && kernel.tasks.allSatisfy { $0.process !== self || $0.isFinished } }
