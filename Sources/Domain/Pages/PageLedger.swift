@@ -22,6 +22,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     var unreadable: PageBitmap
     /// Not unreadable any more, while processes may still fail at them.
     var unhealed: PageBitmap
+    var releaseCursor = 0
     var discardGeneration = 0
     var isClosing = false
     var filePages = 0
@@ -356,7 +357,13 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// memory given back before it is let go: a move into the same pages can't come between.
   package func takeReleasable(limit: Int) -> PageRange? {
     locked {
-      guard let run = books.releasable.nextRun(from: 0, before: pageCount, limit: limit) else { return nil }
+      guard books.releasable.count > 0 else { return nil }
+      // Round and round, so that looking for a run does not begin anew each time.
+      guard
+        let run = books.releasable.nextRun(from: books.releaseCursor, before: pageCount, limit: limit)
+          ?? books.releasable.nextRun(from: 0, before: pageCount, limit: limit)
+      else { return nil }
+      books.releaseCursor = run.upperBound
       books.releasable.remove(run)
       return pages(run)
     }
