@@ -7,8 +7,12 @@ package final class ChildProcess: @unchecked Sendable {  // used by one thread a
   private let output: Descriptor
   private var unread: [UInt8] = []
 
-  /// - Parameter keepsErrors: the child's standard error is ours; else it goes nowhere.
-  package init(executable: String = "/proc/self/exe", arguments: [String], keepsErrors: Bool) throws(SystemError) {
+  /// - Parameters:
+  ///   - keepsErrors: the child's standard error is ours; else it goes nowhere.
+  ///   - environment: NAME=VALUE, besides our own.
+  package init(
+    executable: String = "/proc/self/exe", arguments: [String], keepsErrors: Bool, environment added: [String] = []
+  ) throws(SystemError) {
     let (inputEnd, input) = try Self.makePipe()
     let (output, outputEnd) = try Self.makePipe()
     var actions = posix_spawn_file_actions_t()
@@ -31,7 +35,7 @@ package final class ChildProcess: @unchecked Sendable {  // used by one thread a
     var environment =
       (readBytes("/proc/self/environ") ?? []).split(separator: 0).map {
         strdup(String(decoding: $0, as: UTF8.self))
-      } + [nil]  // `environ` itself is a global variable, which Swift 6 refuses
+      } + added.map { strdup($0) } + [nil]  // `environ` itself is a global variable, which Swift 6 refuses
     defer { for variable in environment { free(variable) } }
     let failure = posix_spawn(&pid, executable, &actions, &attributes, &words, &environment)
     if failure != 0 { throw SystemError("starting \(executable) \(arguments.first ?? "")", errorNumber: failure) }
