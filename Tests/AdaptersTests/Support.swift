@@ -36,7 +36,7 @@ enum Machinery {
   }
 }
 
-let waitLimitSeconds: UInt64 = 5
+let waitLimitSeconds: UInt64 = 30
 
 /// Looks again and again until `condition` holds; false when the time is up.
 func eventually(_ condition: () throws -> Bool) rethrows -> Bool {

@@ -44,6 +44,7 @@ class Member:
         # Written by single stores: struct.pack_into clears the bytes first, and a kill may come between.
         words = (ctypes.c_uint64 * (PAGES * mmap.PAGESIZE // 8)).from_buffer(self.memory)
         while True:
+            time.sleep(0.002)  # fifty of them must leave something of the machine to others
             page = choice.randrange(PAGES)
             word = (page * mmap.PAGESIZE + self.lane * LANE) // 8
             if words[word] != counts[page]:

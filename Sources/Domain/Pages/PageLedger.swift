@@ -7,41 +7,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   package let pageCount: Int
   private let table: Table
   private let lock: Lock
-  private var books = Books(pageCount: 0)
-
-  /// What is known only to this process.
-  private struct Books {
-    var isOpen: Bool { staged.capacity > 0 }
-    /// Pages whose record says more than that they are the guest's: looking at the others' would take memory.
-    var recorded: PageBitmap
-    var staged: PageBitmap
-    /// Staged copies that nobody needs any more, and whose memory is still to be given back.
-    var releasable: PageBitmap
-    /// Removed by the tenant, and perhaps not carried out by the kernel yet.
-    var discarding: PageBitmap
-    var unreadable: PageBitmap
-    /// Not unreadable any more, while processes may still fail at them.
-    var unhealed: PageBitmap
-    var releaseCursor = 0
-    var discardGeneration = 0
-    var isClosing = false
-    var filePages = 0
-    var slots: SwapSlots
-    var counters = FaultCounters()
-
-    /// Whether processes may get SIGBUS at a page.
-    func mayFail(_ page: Int) -> Bool { unreadable.contains(page) || unhealed.contains(page) }
-
-    init(pageCount: Int) {
-      recorded = PageBitmap(capacity: pageCount)
-      staged = PageBitmap(capacity: pageCount)
-      releasable = PageBitmap(capacity: pageCount)
-      discarding = PageBitmap(capacity: pageCount)
-      unreadable = PageBitmap(capacity: pageCount)
-      unhealed = PageBitmap(capacity: pageCount)
-      slots = SwapSlots(capacity: pageCount)
-    }
-  }
+  private var books = LedgerBooks(pageCount: 0)
 
   package init(pageCount: Int, table: Table, lock: Lock) {
     self.pageCount = pageCount
@@ -54,7 +20,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// Whether pages are monitored. Closed books cost no memory, and every page is the guest's.
   package var isOpen: Bool { locked { books.isOpen } }
 
-  package func open() { locked { books = Books(pageCount: pageCount) } }
+  package func open() { locked { books = LedgerBooks(pageCount: pageCount) } }
 
   /// Monitoring is being ended: no process may join until that is done.
   package var isClosing: Bool { locked { books.isClosing } }
@@ -64,7 +30,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// - Precondition: every page is the guest's again, or the tenant is dead.
   package func close() {
     locked {
-      books = Books(pageCount: 0)
+      books = LedgerBooks(pageCount: 0)
       table.reset()
     }
   }
@@ -432,10 +398,4 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     defer { lock.unlock() }
     return body()
   }
-}
-
-/// Staged pages on their way to consecutive slots.
-package struct WriteBatch: Equatable, Sendable {
-  package let pages: [PageIndex]
-  package let slots: SlotRange
 }

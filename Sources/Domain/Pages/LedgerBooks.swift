@@ -1,0 +1,33 @@
+/// What a ledger knows besides the records: private to this process, and rebuilt from them by the next.
+struct LedgerBooks: Sendable {
+  var isOpen: Bool { staged.capacity > 0 }
+  /// Pages whose record says more than that they are the guest's: looking at the others' would take memory.
+  var recorded: PageBitmap
+  var staged: PageBitmap
+  /// Staged copies that nobody needs any more, and whose memory is still to be given back.
+  var releasable: PageBitmap
+  /// Removed by the tenant, and perhaps not carried out by the kernel yet.
+  var discarding: PageBitmap
+  var unreadable: PageBitmap
+  /// Not unreadable any more, while processes may still fail at them.
+  var unhealed: PageBitmap
+  var releaseCursor = 0
+  var discardGeneration = 0
+  var isClosing = false
+  var filePages = 0
+  var slots: SwapSlots
+  var counters = FaultCounters()
+
+  /// Whether processes may get SIGBUS at a page.
+  func mayFail(_ page: Int) -> Bool { unreadable.contains(page) || unhealed.contains(page) }
+
+  init(pageCount: Int) {
+    recorded = PageBitmap(capacity: pageCount)
+    staged = PageBitmap(capacity: pageCount)
+    releasable = PageBitmap(capacity: pageCount)
+    discarding = PageBitmap(capacity: pageCount)
+    unreadable = PageBitmap(capacity: pageCount)
+    unhealed = PageBitmap(capacity: pageCount)
+    slots = SwapSlots(capacity: pageCount)
+  }
+}
