@@ -30,4 +30,29 @@ struct LedgerBooks: Sendable {
     unhealed = PageBitmap(capacity: pageCount)
     slots = SwapSlots(capacity: pageCount)
   }
+
+  func nextMovable(in range: PageRange) -> PageRange? {
+    var first = range.lowerBound.rawValue
+    let end = range.upperBound.rawValue
+    while first < end, discarding.contains(first) || mayFail(first) { first += 1 }
+    guard first < end else { return nil }
+    let stop = min(
+      discarding.nextMember(from: first) ?? end, unreadable.nextMember(from: first) ?? end,
+      unhealed.nextMember(from: first) ?? end, end)
+    return PageIndex(first)..<PageIndex(stop)
+  }
+
+  /// Staged pages at or behind `start`, scattered as they may be.
+  func nextStagedPages(from start: Int, limit: Int) -> [PageIndex] {
+    var found: [PageIndex] = []
+    found.reserveCapacity(limit)
+    var position = start
+    while found.count < limit,
+      let run = staged.nextRun(from: position, before: staged.capacity, limit: limit - found.count)
+    {
+      for page in run { found.append(PageIndex(page)) }
+      position = run.upperBound
+    }
+    return found
+  }
 }

@@ -168,18 +168,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   }
 
   /// The first run of pages in `range` that no remove is under way for, and that no process may still fail at.
-  package func nextMovable(in range: PageRange) -> PageRange? {
-    locked {
-      var first = range.lowerBound.rawValue
-      let end = range.upperBound.rawValue
-      while first < end, books.discarding.contains(first) || books.mayFail(first) { first += 1 }
-      guard first < end else { return nil }
-      let stop = min(
-        books.discarding.nextMember(from: first) ?? end, books.unreadable.nextMember(from: first) ?? end,
-        books.unhealed.nextMember(from: first) ?? end, end)
-      return PageIndex(first)..<PageIndex(stop)
-    }
-  }
+  package func nextMovable(in range: PageRange) -> PageRange? { locked { books.nextMovable(in: range) } }
 
   // MARK: Healing
 
@@ -261,7 +250,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// - Returns: nil when there is none. Otherwise to be ended by `writeDurable` or `writeFailed`.
   package func beginWrite(from start: PageIndex, limit: Int) -> WriteBatch? {
     locked {
-      let pages = nextStagedPages(from: start.rawValue, limit: limit)
+      let pages = books.nextStagedPages(from: start.rawValue, limit: limit)
       guard !pages.isEmpty else { return nil }
       for page in pages {
         if let slot = table.record(of: page).validSlot {
@@ -374,19 +363,6 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   private func isInFileOnly(_ slot: SwapSlot) -> Bool {
     let record = table.record(of: books.slots.owner(of: slot))
     return record.slot == slot && (record.state == .unreadable || record.state == .file)
-  }
-
-  private func nextStagedPages(from start: Int, limit: Int) -> [PageIndex] {
-    var found: [PageIndex] = []
-    found.reserveCapacity(limit)
-    var position = start
-    while found.count < limit,
-      let run = books.staged.nextRun(from: position, before: pageCount, limit: limit - found.count)
-    {
-      for page in run { found.append(PageIndex(page)) }
-      position = run.upperBound
-    }
-    return found
   }
 
   private func pages(_ run: Range<Int>?) -> PageRange? {
