@@ -4,6 +4,12 @@ import Testing
 
 @testable import Adapters
 
+#if arch(x86_64)
+  private let SYS_mremap = 25
+#else
+  private let SYS_mremap = 216
+#endif
+
 /// What Linux does, as KERNEL.md has it and the code relies on it: protection, poison, the descriptor, death.
 @Suite(.enabled(if: Machinery.hasUserfaultfd)) struct KernelFactsDescriptorTests {
   // MARK: Write protection
@@ -247,5 +253,45 @@ import Testing
     #expect(call(UFFD.UFFDIO_WAKE, range) == 0)
     var poll = pollfd(fd: userfaultfd.raw, events: Int16(POLLIN), revents: 0)
     #expect(Glibc.poll(&poll, 1, 0) == 0)
+  }
+
+  // MARK: Moved and unmapped memory. (Forks, which the test runner itself does, are forks.py's.)
+
+  @Test("moving and unmapping wait for their events to be read; who waits at an address that is no more must be woken")
+  func mappingEvents() throws {
+    let arena = try Arena(
+      pages: 4, features: UFFD.FEATURE_EVENT_REMOVE | UFFD.FEATURE_EVENT_REMAP | UFFD.FEATURE_EVENT_UNMAP)
+    defer { arena.close() }
+    let place = try MemoryMapping(anonymousBytes: 2 * Machinery.pageBytes, operation: "mapping")
+    let move = try Background {
+      c_syscall(
+        SYS_mremap, Int(bitPattern: arena.address(0)), 2 * Machinery.pageBytes, 2 * Machinery.pageBytes, 3,  // MAYMOVE, FIXED
+        Int(bitPattern: place.address)) == Int(bitPattern: place.address)
+    }
+    // The place is cleared first, which is registered nowhere; so the move is what is told.
+    let remap = try #require(arena.awaitMessage())
+    #expect(remap.event == UFFD.EVENT_REMAP && remap.argument0 == arena.word(0))
+    #expect(remap.argument1 == UInt64(UInt(bitPattern: place.address)))
+    #expect(remap.argument2 == UInt64(2 * Machinery.pageBytes))
+    // The old place is unmapped after that, never before: else the move would find nothing.
+    let left = try #require(arena.awaitMessage())
+    #expect(left.event == UFFD.EVENT_UNMAP && left.argument0 == arena.word(0))
+    #expect(move.wait() == true)
+    // Faults come from the new place.
+    let reader = try Background { place.address.load(as: UInt8.self) }
+    let fault = try #require(arena.awaitMessage())
+    #expect(fault.event == UFFD.EVENT_PAGEFAULT && fault.argument1 == UInt64(UInt(bitPattern: place.address)))
+    var fill = uffdio_fill(range: uffdio_range(start: fault.argument1, len: UInt64(Machinery.pageBytes)))
+    #expect(ioctl(arena.userfaultfd.raw, UFFD.UFFDIO_ZEROPAGE, &fill) == 0)
+    #expect(reader.wait() == 0)
+
+    var moved = uffdio_range(start: fault.argument1, len: UInt64(2 * Machinery.pageBytes))
+    #expect(ioctl(arena.userfaultfd.raw, UFFD.UFFDIO_UNREGISTER, &moved) == 0)  // else the test's own unmapping would wait
+
+    let unmapping = try Background { munmap(arena.address(3), Machinery.pageBytes) }
+    let unmap = try #require(arena.awaitMessage())
+    #expect(unmap.event == UFFD.EVENT_UNMAP)
+    #expect(unmap.argument0 == arena.word(3) && unmap.argument1 == arena.word(3) + UInt64(Machinery.pageBytes))
+    #expect(unmapping.wait() == 0)
   }
 }

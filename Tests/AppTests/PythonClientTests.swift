@@ -17,6 +17,8 @@ struct PythonClientTests {
       "client.py",  // swapped out, reads itself back
       "unstoppable.py",  // enable fails, nothing has changed
       "direct_io.py",  // enable refuses, and says why
+      "forks.py",  // forks, mremap and munmap, unannounced
+      "strangers.py",  // mappings that nobody has announced
       "crowd.py",  // fifty processes at fifty addresses, half of which die
     ])
   func `it finds all its bytes right`(_ name: String) throws {

@@ -87,7 +87,9 @@ import Testing
         isWhole = isWhole && !pages.isEmpty && map.regions.contains { $0.pages.contains(pages.lowerBound) }
         told += pages.map(\.rawValue)
       }
-      let expected = (0..<map.pageCount).filter { (start..<end).contains(AddressMap(map).address(of: PageIndex($0))) }
+      let expected = (0..<map.pageCount).filter {
+        (start..<end).contains(AddressMap(map).address(of: PageIndex($0)) ?? 0)
+      }
       try requireEqual(told.sorted(), expected, "pages")
       try require(isWhole, "a run is empty")
     }
@@ -120,7 +122,7 @@ import Testing
     #expect(map.regions[1].pages == PageIndex(851_968)..<PageIndex(1_715_712))
     #expect(map.regions[1].firstFilePage == 851_968)
     for page in [0, 1, 851_967, 851_968, 1_715_711] {
-      #expect(AddressMap(map).page(atAddress: AddressMap(map).address(of: PageIndex(page))) == PageIndex(page))
+      #expect(AddressMap(map).page(atAddress: AddressMap(map).address(of: PageIndex(page)) ?? 0) == PageIndex(page))
       #expect(map.regions[page < 851_968 ? 0 : 1].filePage(of: PageIndex(page)) == page)
     }
     #expect(AddressMap(map).page(atAddress: 0x7f00_0000_0000 + low - 1) == PageIndex(851_967))
@@ -164,5 +166,48 @@ import Testing
     #expect(
       try Self.refusal([Self.request(0, Self.page, offset: 9 * Self.page)], [Self.file(1, size: 10 * Self.page)]) == nil
     )
+  }
+
+  @Test("a map follows what a process moves and unmaps, page for page")
+  func movedAndUnmapped() throws {
+    let geometry = try Self.geometry()
+    try checkProperty("a map follows mremap and munmap", cases: 300) { choices in
+      let map = try RegionMap(Self.layout(&choices), files: [Self.file(1)], geometry: geometry)
+      var addresses = AddressMap(map)
+      var pages: [UInt64: PageIndex] = [:]  // by the number of the address's page
+      for page in 0..<map.pageCount {
+        pages[try #require(addresses.address(of: PageIndex(page))) / Self.page] = PageIndex(page)
+      }
+      for _ in 0..<choices.int(in: 1...6) {
+        let range = choices.range(below: 100)
+        let (start, count) = (UInt64(range.lowerBound), UInt64(range.count))
+        let part = pages.filter { (start..<start + count).contains($0.key) }
+        for key in part.keys { pages[key] = nil }
+        if choices.int(in: 0...1) == 0 {
+          // mremap(2) refuses places that overlap.
+          let target = start + count + UInt64(choices.int(in: 0...60))
+          choices.note("\(range) moves to \(target)")
+          addresses.remap(from: start * Self.page, to: target * Self.page, bytes: count * Self.page)
+          for key in target..<target + count { pages[key] = nil }
+          for (key, page) in part { pages[key - start + target] = page }
+        } else {
+          choices.note("\(range) is unmapped")
+          addresses.unmap(start * Self.page, (start + count) * Self.page)
+        }
+      }
+      for number in 0..<UInt64(300) {
+        try requireEqual(addresses.page(atAddress: number * Self.page + 7), pages[number], "page at \(number)")
+      }
+      for page in 0..<map.pageCount {
+        let address = addresses.address(of: PageIndex(page)).map { $0 / Self.page }
+        try requireEqual(address, pages.first { $0.value == PageIndex(page) }?.key, "address of \(page)")
+      }
+      let whole = addresses.mapped(PageIndex(0)..<PageIndex(map.pageCount))
+      try requireEqual(whole.reduce(0) { $0 + $1.pages.count }, pages.count, "mapped pages")
+      for (address, part) in whole {
+        try requireEqual(addresses.firstMapped(of: part)?.address, address, "the first mapped of \(part)")
+        try requireEqual(addresses.page(atAddress: address), part.lowerBound, "page at the part's address")
+      }
+    }
   }
 }

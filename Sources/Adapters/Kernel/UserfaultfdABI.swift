@@ -15,7 +15,9 @@ enum UFFD {
 
   static let USER_MODE_ONLY: Int32 = 1
   static let FEATURE_EVENT_FORK: UInt64 = 1 << 1
+  static let FEATURE_EVENT_REMAP: UInt64 = 1 << 2
   static let FEATURE_EVENT_REMOVE: UInt64 = 1 << 3
+  static let FEATURE_EVENT_UNMAP: UInt64 = 1 << 6
   static let FEATURE_SIGBUS: UInt64 = 1 << 7
   static let FEATURE_WP_HUGETLBFS_SHMEM: UInt64 = 1 << 12
   static let FEATURE_POISON: UInt64 = 1 << 14
@@ -30,11 +32,15 @@ enum UFFD {
   static let IOCTL_WRITEPROTECT: UInt64 = 1 << 6
 
   static let EVENT_PAGEFAULT: UInt8 = 0x12
+  static let EVENT_FORK: UInt8 = 0x13
+  static let EVENT_REMAP: UInt8 = 0x14
   static let EVENT_REMOVE: UInt8 = 0x15
+  static let EVENT_UNMAP: UInt8 = 0x16
   static let PAGEFAULT_FLAG_WP: UInt64 = 1 << 1
 }
 
-/// `struct uffd_msg`, 32 bytes. The union's words: for a page fault flags and address, for a remove start and end.
+/// `struct uffd_msg`, 32 bytes. The union's words: for a page fault flags and address, for a remove or an
+/// unmap start and end, for a remap from, to and length, for a fork the child's userfaultfd (32 bits).
 struct uffd_msg {
   var event: UInt8 = 0
   var reserved1: UInt8 = 0

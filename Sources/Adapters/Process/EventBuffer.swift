@@ -28,6 +28,10 @@ package final class EventBuffer: EventBatch, @unchecked Sendable {  // belongs t
       return .writeProtected(address: message.argument1)
     case UFFD.EVENT_PAGEFAULT: return .missing(address: message.argument1)
     case UFFD.EVENT_REMOVE: return .removed(start: message.argument0, end: message.argument1)
+    case UFFD.EVENT_FORK: return .forked(child: Int32(truncatingIfNeeded: message.argument0))
+    case UFFD.EVENT_REMAP:
+      return .remapped(from: message.argument0, to: message.argument1, bytes: message.argument2)
+    case UFFD.EVENT_UNMAP: return .unmapped(start: message.argument0, end: message.argument1)
     default: return .other
     }
   }
@@ -40,7 +44,11 @@ package final class EventBuffer: EventBatch, @unchecked Sendable {  // belongs t
   /// of one read: their removers may have gone on. (The next worker settles nothing before it has looked at every task.)
   func fill(from userfaultfd: Descriptor) throws(PortFailure) {
     var vector = iovec(iov_base: messages, iov_len: Self.capacity * MemoryLayout<uffd_msg>.stride)
-    let (bytes, errorNumber) = retryingInterrupts { preadv2(userfaultfd.raw, &vector, 1, -1, Linux.RWF_NOWAIT) }
+    var (bytes, errorNumber) = retryingInterrupts { preadv2(userfaultfd.raw, &vector, 1, -1, Linux.RWF_NOWAIT) }
+    if bytes < 0 && errorNumber == EOPNOTSUPP {
+      // One that a fork has made knows not of RWF_NOWAIT. Nobody but us holds it, so O_NONBLOCK stays set.
+      (bytes, errorNumber) = retryingInterrupts { readv(userfaultfd.raw, &vector, 1) }
+    }
     if bytes < 0 {
       if errorNumber == EAGAIN { return }
       throw PortFailure(.readEvents, errorNumber: errorNumber)

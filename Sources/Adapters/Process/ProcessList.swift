@@ -14,6 +14,9 @@ package final class ProcessList: @unchecked Sendable {
     return processes
   }
 
+  /// As a freezer wants them: nil for one that is alive, and not known yet.
+  package var handles: [ProcessHandle?] { all.filter(\.isAlive).map(\.handle) }
+
   package func append(_ process: UserfaultProcess) {
     lock.lock()
     defer { lock.unlock() }

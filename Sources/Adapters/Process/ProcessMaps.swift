@@ -5,6 +5,8 @@ package struct ProcessMaps {
   package struct Mapping: Equatable {
     package let addresses: Range<UInt64>
     package let isShared: Bool
+    /// Not PROT_NONE.
+    package let isAccessible: Bool
     package let offset: UInt64
     package let device: UInt64
     package let inode: UInt64
@@ -14,9 +16,16 @@ package struct ProcessMaps {
 
   /// - Returns: nil where we may not look, or the process is gone.
   package init?(pid: Int32) {
-    guard let text = readText("/proc/\(pid)/maps", limit: 64 << 20), !text.isEmpty else { return nil }
-    mappings = text.split(separator: "\n").compactMap { Self.parse($0) }
+    guard let bytes = readBytes("/proc/\(pid)/maps", limit: Self.limit), !bytes.isEmpty else { return nil }
+    self.init(bytes)
   }
+
+  init(_ bytes: [UInt8]) {
+    mappings = String(decoding: bytes, as: UTF8.self).split(separator: "\n").compactMap { Self.parse($0) }
+  }
+
+  /// Of the text; a process has at most 65,530 mappings, unless vm.max_map_count is changed.
+  static let limit = 64 << 20
 
   /// Whether `bytes` bytes at `address` are shared mappings of a file, from `offset` on, without a gap.
   package func map(_ file: FileIdentity, offset: UInt64, at address: UInt64, bytes: UInt64) -> Bool {
@@ -32,7 +41,7 @@ package struct ProcessMaps {
   }
 
   /// "start-end perms offset major:minor inode path", numbers in hexadecimal but the inode (proc(5)).
-  private static func parse(_ line: Substring) -> Mapping? {
+  static func parse(_ line: Substring) -> Mapping? {
     let fields = line.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: true)
     guard fields.count >= 5 else { return nil }
     let range = fields[0].split(separator: "-")
@@ -42,7 +51,8 @@ package struct ProcessMaps {
       let major = UInt64(device[0], radix: 16), let minor = UInt64(device[1], radix: 16), let inode = UInt64(fields[4])
     else { return nil }
     return Mapping(
-      addresses: start..<end, isShared: fields[1].contains("s"), offset: offset,
+      addresses: start..<end, isShared: fields[1].contains("s"),
+      isAccessible: fields[1].prefix(3).contains { $0 != "-" }, offset: offset,
       device: DeviceNumber.make(major: major, minor: minor), inode: inode)
   }
 }
@@ -51,5 +61,16 @@ package struct ProcessMaps {
 enum DeviceNumber {
   static func make(major: UInt64, minor: UInt64) -> UInt64 {
     (major & 0xFFFF_F000) << 32 | (major & 0xFFF) << 8 | (minor & 0xFFFF_FF00) << 12 | minor & 0xFF
+  }
+
+  /// "major:minor" as /proc/PID/maps has it.
+  static func text(_ device: UInt64) -> String {
+    let major = device >> 8 & 0xFFF | device >> 32 & 0xFFFF_F000
+    let minor = device & 0xFF | device >> 12 & 0xFFFF_FF00
+    func hexadecimal(_ number: UInt64) -> String {
+      let text = String(number, radix: 16)
+      return text.count < 2 ? "0" + text : text
+    }
+    return "\(hexadecimal(major)):\(hexadecimal(minor))"
   }
 }

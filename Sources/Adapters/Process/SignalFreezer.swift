@@ -3,18 +3,23 @@ internal import Glibc
 
 /// Stops and continues a tenant's processes with SIGSTOP and SIGCONT.
 package final class SignalFreezer: Freezer, @unchecked Sendable {  // used by the tenant's one job
-  private let list: () -> [ProcessHandle]
+  private let list: () -> [ProcessHandle?]
+  private let identify: () -> Void
   /// Whom `requestStop` stopped, and `resume` lets go on.
   private var stopped: [ProcessHandle] = []
   private var tasksSeen: Set<Int32> = []
 
-  /// - Parameter processes: those of the moment; they come and go.
-  package init(processes: @escaping () -> [ProcessHandle]) { list = processes }
-
-  private var processes: [ProcessHandle] { list() }
+  /// - Parameters:
+  ///   - processes: those of the moment; they come and go. nil is one that is alive, and not known yet.
+  ///   - identify: tries to find out who those are.
+  package init(processes: @escaping () -> [ProcessHandle?], identify: @escaping () -> Void = {}) {
+    list = processes
+    self.identify = identify
+  }
 
   package func requestStop() throws(PortFailure) {
-    for process in processes where process.isAlive {
+    identify()
+    for case let process? in list() where process.isAlive {
       do throws(SystemError) {
         if try Self.isStopped(process) { continue }  // by somebody else, who will also let it go on; or by us
         if !stopped.contains(where: { $0 === process }) { stopped.append(process) }
@@ -29,8 +34,9 @@ package final class SignalFreezer: Freezer, @unchecked Sendable {  // used by th
 
   package func allStopped() throws(PortFailure) -> Bool {
     do throws(SystemError) {
-      for process in processes where process.isAlive {
-        if !(try Self.isStopped(process)) { return false }
+      for process in list() {
+        guard let process else { return false }
+        if process.isAlive, !(try Self.isStopped(process)) { return false }
       }
       return true
     } catch { throw PortFailure(.inspectProcess, errorNumber: error.errorNumber) }
@@ -46,9 +52,11 @@ package final class SignalFreezer: Freezer, @unchecked Sendable {  // used by th
   package func beginLook() { tasksSeen = [] }
 
   package func look() throws(PortFailure) -> Bool {
-    var allSeen = true
+    identify()
+    let processes = list()
+    var allSeen = !processes.contains { $0 == nil }
     do throws(SystemError) {
-      for process in processes where process.isAlive {
+      for case let process? in processes where process.isAlive {
         let tasks = ProcessTasks(pid: process.pid)
         for task in try tasks.identifiers() where !tasksSeen.contains(task) {
           if tasks.place(of: task) == .outsideOfRemoval { tasksSeen.insert(task) } else { allSeen = false }

@@ -5,27 +5,94 @@ internal import Synchronization
 /// One process of a tenant, by its userfaultfd and its pidfd.
 package final class UserfaultProcess: MonitoredProcess {
   package let userfaultfd: Descriptor
-  package let handle: ProcessHandle
-  package let addresses: AddressMap
+  private let identity: Mutex<ProcessHandle?>
+  private let mappings: Mutex<AddressMap>
+  /// A fork of one of the tenant's processes has brought it.
+  package let isForked: Bool
   private let map: RegionMap
   private let staging: StagingArea
   private let events: EventBuffer
 
-  /// - Parameter addresses: where this process maps the regions; nil where the registering one does.
+  /// - Parameters:
+  ///   - handle: nil for a child that is not known yet but by its userfaultfd.
+  ///   - addresses: where this process maps the regions; nil where the registering one does.
   package init(
-    userfaultfd: Descriptor, handle: ProcessHandle, map: RegionMap, staging: StagingArea, addresses: AddressMap? = nil
+    userfaultfd: Descriptor, handle: ProcessHandle?, map: RegionMap, staging: StagingArea, addresses: AddressMap? = nil
   ) throws(SystemError) {
     self.userfaultfd = userfaultfd
-    self.handle = handle
+    identity = Mutex(handle)
+    isForked = handle == nil
     self.map = map
-    self.addresses = addresses ?? AddressMap(map)
+    mappings = Mutex(addresses ?? AddressMap(map))
     self.staging = staging
     events = try EventBuffer()
   }
 
-  package var kernelAccessSign: String? { KernelAccessSigns.find(pid: handle.pid) }
+  /// Which process it is; nil while that has not been found out.
+  package var handle: ProcessHandle? { identity.withLock { $0 } }
 
-  package var isAlive: Bool { !isMemoryGone.load(ordering: .relaxed) && handle.isAlive }
+  func identify(_ handle: ProcessHandle) { identity.withLock { $0 = handle } }
+
+  /// Forgets addresses at which the process does not map what was thought: a child may lack parts that its parent has
+  /// (MADV_DONTFORK), and while nothing is registered no event tells of what is unmapped.
+  func forgetUnmapped(_ maps: ProcessMaps, files: [FileIdentity]) {
+    for region in map.regions {
+      for part in addresses.mapped(region.pages) {
+        let offset = UInt64(bytes(region.filePage(of: part.pages.lowerBound)))
+        let range = range(part)
+        if !maps.map(files[region.file], offset: offset, at: part.address, bytes: range.len) {
+          mappings.withLock { $0.unmap(range.start, range.start + range.len) }
+        }
+      }
+    }
+  }
+
+  package var kernelAccessSign: String? { handle.flatMap { KernelAccessSigns.find(pid: $0.pid) } }
+
+  package var isAlive: Bool { !isMemoryGone.load(ordering: .relaxed) && handle?.isAlive != false }
+
+  /// The same for a child that is not known yet: the kernel tells.
+  package func checkMemory() { noteIfGone(ENOMEM) }
+
+  // MARK: Addresses and children
+
+  package var addresses: AddressMap { mappings.withLock { $0 } }
+
+  package func follow(_ event: MemoryEvent) {
+    let (start, count): (UInt64, UInt64)
+    switch event {
+    case .remapped(let from, let to, let bytes):
+      mappings.withLock { $0.remap(from: from, to: to, bytes: bytes) }
+      (start, count) = (from, bytes)
+    case .unmapped(let first, let end):
+      mappings.withLock { $0.unmap(first, end) }
+      (start, count) = (first, end - first)
+    case .missing, .writeProtected, .removed, .forked, .other: return
+    }
+    // Who waits at an address that is no more waits for ever.
+    var range = uffdio_range(start: start, len: count)
+    _ = control(UFFD.UFFDIO_WAKE, &range)
+  }
+
+  package func takeChild(_ number: Int32) -> UserfaultProcess? {
+    let descriptor = Descriptor(owning: number)
+    // It has the flags of its parent's, which the client chose.
+    _ = fcntl(number, F_SETFD, FD_CLOEXEC)
+    _ = fcntl(number, F_SETFL, fcntl(number, F_GETFL) | O_NONBLOCK)
+    do throws(SystemError) {
+      let child = try UserfaultProcess(
+        userfaultfd: descriptor, handle: nil, map: map, staging: staging, addresses: addresses)
+      child.registered.store(isRegistered, ordering: .relaxed)
+      return child
+    } catch {
+      // Closed, it would read zeros: who can't be served waits.
+      Self.unserved.withLock { $0.append(descriptor) }
+      return nil
+    }
+  }
+
+  /// Of children for whom there was no memory.
+  private static let unserved = Mutex<[Descriptor]>([])
 
   /// The process executes another program now (or is just dying): its memory is no more, while its pidfd knows of nothing.
   private let isMemoryGone = Atomic(false)
@@ -44,9 +111,12 @@ package final class UserfaultProcess: MonitoredProcess {
     var done = 0
     var chunk = pages.count
     while done < pages.count {
+      guard let place = addresses.firstMapped(of: (pages.lowerBound + done)..<pages.upperBound) else {
+        return InstallResult(installed: done, stop: .failed(errorNumber: ENOENT))
+      }
       var request = uffdio_copy(
-        dst: addresses.address(of: pages.lowerBound + done), src: UInt64(UInt(bitPattern: start + bytes(done))),
-        len: UInt64(bytes(min(chunk, pages.count - done))))
+        dst: place.address, src: UInt64(UInt(bitPattern: start + bytes(done))),
+        len: UInt64(bytes(min(chunk, place.pages.count))))
       let errorNumber = control(UFFD.UFFDIO_COPY, &request)
       // A copy that was cut short says EAGAIN and how far it came; one that could not begin leaves an error there.
       let copied = request.copy > 0 ? Int(request.copy) >> map.geometry.pageShift : 0
@@ -76,12 +146,19 @@ package final class UserfaultProcess: MonitoredProcess {
   }
 
   package func wake(_ pages: PageRange) {
-    var range = range(of: pages)
-    _ = control(UFFD.UFFDIO_WAKE, &range)
+    var rest = pages
+    while let place = addresses.firstMapped(of: rest) {
+      var range = range(place)
+      _ = control(UFFD.UFFDIO_WAKE, &range)
+      rest = place.pages.upperBound..<pages.upperBound
+    }
   }
 
   private func fill(_ page: PageIndex, _ number: UInt) -> InstallResult {
-    var request = uffdio_fill(range: range(of: page..<(page + 1)))
+    guard let address = addresses.address(of: page) else {
+      return InstallResult(installed: 0, stop: .failed(errorNumber: ENOENT))
+    }
+    var request = uffdio_fill(range: uffdio_range(start: address, len: UInt64(bytes(1))))
     let errorNumber = control(number, &request)
     return errorNumber == 0
       ? InstallResult(installed: 1) : InstallResult(installed: 0, stop: stop(for: errorNumber))
@@ -117,18 +194,20 @@ package final class UserfaultProcess: MonitoredProcess {
   // MARK: Ranges
 
   /// Whether all regions are registered. Rolling a registration back must never unregister what held before.
-  private let isRegistered = Atomic(false)
+  package var isRegistered: Bool { registered.load(ordering: .relaxed) }
+  private let registered = Atomic(false)
 
   package func register() throws(PortFailure) {
-    if isRegistered.load(ordering: .relaxed) { return }
-    for (number, region) in map.regions.enumerated() {
-      let failure = register(region)
+    if isRegistered { return }
+    let ranges = everything
+    for (number, range) in ranges.enumerated() {
+      let failure = register(range)
       guard failure != 0 else { continue }
       noteIfGone(failure)
-      for earlier in map.regions.prefix(number) { _ = unregister(earlier) }
+      for earlier in ranges.prefix(number) { _ = unregister(earlier) }
       throw PortFailure(.registerRange, errorNumber: failure)
     }
-    isRegistered.store(true, ordering: .relaxed)
+    registered.store(true, ordering: .relaxed)
   }
 
   /// Registers for an instant, to see whether it can be done. Nobody else may read the userfaultfd yet.
@@ -139,9 +218,9 @@ package final class UserfaultProcess: MonitoredProcess {
   }
 
   package func unregister() throws(PortFailure) {
-    isRegistered.store(false, ordering: .relaxed)
-    for region in map.regions {
-      let errorNumber = unregister(region)
+    registered.store(false, ordering: .relaxed)
+    for range in everything {
+      let errorNumber = unregister(range)
       // The whole process is gone, or the client has unmapped the region: there is nothing left to unregister.
       if errorNumber != 0 && errorNumber != ENOMEM && errorNumber != EINVAL {
         throw PortFailure(.unregisterRange, errorNumber: errorNumber)
@@ -157,41 +236,42 @@ package final class UserfaultProcess: MonitoredProcess {
     try setProtection(pages, mode: 0)
   }
 
-  private func register(_ region: Region) -> Int32 {
-    var request = uffdio_register(
-      range: range(of: region.pages), mode: UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_WP)
+  private func register(_ range: uffdio_range) -> Int32 {
+    var request = uffdio_register(range: range, mode: UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_WP)
     let errorNumber = control(UFFD.UFFDIO_REGISTER, &request)
     if errorNumber == 0 && request.ioctls & UFFD.IOCTL_WRITEPROTECT == 0 {
-      _ = unregister(region)
+      _ = unregister(range)
       return EOPNOTSUPP
     }
     return errorNumber
   }
 
-  private func unregister(_ region: Region) -> Int32 {
-    var range = range(of: region.pages)
+  private func unregister(_ range: uffdio_range) -> Int32 {
+    var range = range
     let errorNumber = control(UFFD.UFFDIO_UNREGISTER, &range)
     // UNREGISTER wakes waiters before it shuts the range for faults: one that came between the two waits on, for ever.
-    wake(region.pages)
+    _ = control(UFFD.UFFDIO_WAKE, &range)
     return errorNumber
   }
 
   /// Reads what comes late, until nothing stands in the way: a remover waits until its event is read. For the end, when nobody
   /// else reads the userfaultfd any more; the pages are the guest's, so the events say nothing new.
   package func settleLateEvents() {
-    var messages = [UInt8](repeating: 0, count: 4096)
     for _ in 0..<Self.settleLimit {
-      let raw = userfaultfd.raw
-      messages.withUnsafeMutableBytes { bytes in
-        var vector = iovec(iov_base: bytes.baseAddress, iov_len: bytes.count)
-        _ = retryingInterrupts { preadv2(raw, &vector, 1, -1, Linux.RWF_NOWAIT) }
+      do throws(PortFailure) { try events.fill(from: userfaultfd) } catch { break }
+      for number in 0..<events.count {
+        switch events.event(at: number) {
+        case .forked(let child): close(child)  // which ends its registration
+        case let event: follow(event)
+        }
       }
+      events.clear()
       // On a range that is not registered, ZEROPAGE answers EAGAIN while an event is unread, and ENOENT else.
-      var request = uffdio_fill(range: range(of: PageIndex(0)..<PageIndex(1)))
+      var request = uffdio_fill(range: uffdio_range(start: Self.unusedAddress, len: UInt64(bytes(1))))
       if control(UFFD.UFFDIO_ZEROPAGE, &request) != EAGAIN { break }
       usleep(Self.settlePauseMicroseconds)
     }
-    for region in map.regions { wake(region.pages) }  // also whose faults were just read
+    for var range in everything { _ = control(UFFD.UFFDIO_WAKE, &range) }  // also whose faults were just read
   }
 
   /// 100 ms in all.
@@ -199,22 +279,31 @@ package final class UserfaultProcess: MonitoredProcess {
   private static let settlePauseMicroseconds: UInt32 = 50
 
   private func setProtection(_ pages: PageRange, mode: UInt64) throws(PortFailure) -> ProtectionResult {
-    var request = uffdio_writeprotect(range: range(of: pages), mode: mode)
-    let errorNumber = control(UFFD.UFFDIO_WRITEPROTECT, &request)
-    switch errorNumber {
-    case 0: return .done
-    case EAGAIN: return .eventPending
-    case ESRCH:
-      _ = processGone()
-      return .processGone
-    default: throw PortFailure(.protectRange, errorNumber: errorNumber)
+    for part in addresses.mapped(pages) {
+      var request = uffdio_writeprotect(range: range(part), mode: mode)
+      let errorNumber = control(UFFD.UFFDIO_WRITEPROTECT, &request)
+      switch errorNumber {
+      case 0: continue
+      case EAGAIN: return .eventPending
+      case ESRCH:
+        _ = processGone()
+        return .processGone
+      case ENOENT where handle == nil: return .eventPending  // a child: which parts it has is not known yet
+      default: throw PortFailure(.protectRange, errorNumber: errorNumber)
+      }
     }
+    return .done
   }
 
   private func bytes(_ pages: Int) -> Int { map.geometry.bytes(inPages: pages) }
 
-  private func range(of pages: PageRange) -> uffdio_range {
-    uffdio_range(start: addresses.address(of: pages.lowerBound), len: UInt64(bytes(pages.count)))
+  private func range(_ part: (address: UInt64, pages: PageRange)) -> uffdio_range {
+    uffdio_range(start: part.address, len: UInt64(bytes(part.pages.count)))
+  }
+
+  /// All that the process maps of the tenant's memory.
+  private var everything: [uffdio_range] {
+    addresses.mapped(PageIndex(0)..<PageIndex(map.pageCount)).map { range($0) }
   }
 
   /// - Returns: 0, or the error number.

@@ -72,19 +72,11 @@ package enum Userfaultfd {
       return "the userfaultfd's features can't be read from /proc/self/fdinfo"
     }
     guard features & UFFD.FEATURE_INITIALIZED != 0 else {
-      do throws(SystemError) { try handshake(descriptor, features: UFFD.FEATURE_EVENT_REMOVE) } catch {
-        return "\(error)"
-      }
-      return nil
+      return handshakeWithAllEvents(descriptor)
     }
     if features & UFFD.FEATURE_EVENT_REMOVE == 0 {
       return
         "the userfaultfd was set up without UFFD_FEATURE_EVENT_REMOVE: ask for it, or leave UFFDIO_API to the daemon"
-    }
-    if features & UFFD.FEATURE_EVENT_FORK != 0 {
-      return
-        "the userfaultfd was set up with UFFD_FEATURE_EVENT_FORK, which is not served: leave it out, and add-process "
-        + "the child"
     }
     if features & UFFD.FEATURE_SIGBUS != 0 {
       return "the userfaultfd was set up with UFFD_FEATURE_SIGBUS, which sends no events: leave it out"
@@ -93,6 +85,20 @@ package enum Userfaultfd {
       return "the userfaultfd was set up with UFFD_FEATURE_WP_ASYNC, which lets writes pass unseen: leave it out"
     }
     return nil
+  }
+
+  /// Fork events are for the privileged (CAP_SYS_PTRACE): where they are not to be had, forks must be announced.
+  private static func handshakeWithAllEvents(_ descriptor: Descriptor) -> String? {
+    let events = UFFD.FEATURE_EVENT_REMOVE | UFFD.FEATURE_EVENT_REMAP | UFFD.FEATURE_EVENT_UNMAP
+    do throws(SystemError) {
+      do throws(SystemError) {
+        try handshake(descriptor, features: events | UFFD.FEATURE_EVENT_FORK)
+      } catch {
+        guard error.errorNumber == EPERM else { throw error }
+        try handshake(descriptor, features: events)
+      }
+      return nil
+    } catch { return "\(error)" }
   }
 
   /// Whether two descriptors are one open file (F_DUPFD_QUERY of <linux/fcntl.h>, since Linux 6.10; else kcmp(2)).

@@ -11,6 +11,7 @@ struct LinuxPorts: TenantPorts {
   let file: SwapFileStore
   let readAhead: ReadAheadThread
   let processList: ProcessList
+  let mappingSearch: MappingSearch
   let freezer: SignalFreezer
   let clock = SystemClock()
 
@@ -30,7 +31,8 @@ struct LinuxPorts: TenantPorts {
   {
     table = try PageTables(pageCount: map.pageCount, geometry: shared.geometry)
     staging = StagingArea(pageCount: map.pageCount, geometry: shared.geometry, hasher: table.hasher)
-    guest = try GuestFiles(map: map, files: memfds, identities: files.map(\.identity), staging: staging)
+    let identities = files.map(\.identity)
+    guest = try GuestFiles(map: map, files: memfds, identities: identities, staging: staging)
     file = try SwapFileStore(
       directory: shared.swapDirectory, geometry: shared.geometry, staging: staging, floor: shared.floor)
     readAhead = try ReadAheadThread(
@@ -38,11 +40,16 @@ struct LinuxPorts: TenantPorts {
     processList = ProcessList([
       try UserfaultProcess(userfaultfd: userfaultfd, handle: process, map: map, staging: staging)
     ])
-    freezer = SignalFreezer { [processList] in processList.all.map(\.handle) }
+    mappingSearch = MappingSearch(map: map, files: identities)
+    freezer = SignalFreezer(
+      processes: { [processList] in processList.handles },
+      identify: { [processList, mappingSearch, gate] in mappingSearch.identify(processList.all, gate: gate) })
   }
 
   var processes: [UserfaultProcess] { processList.all }
   func append(_ process: UserfaultProcess) { processList.append(process) }
+  func strangeMappings() -> [StrangeMapping] { mappingSearch.strangers(to: processList, gate: gate) }
+  func identifyChildren() { mappingSearch.identify(processList.all, gate: gate) }
   func createStaging() throws(PortFailure) { try staging.create() }
   func destroyStaging() { staging.destroy() }
 }

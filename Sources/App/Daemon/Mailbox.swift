@@ -7,6 +7,9 @@ enum Message: Sendable {
   case processGone(tenant: Tenant.Identifier, UserfaultProcess)
   /// A process has joined the tenant, and its faults are being served; or why it could not.
   case processAdded(tenant: Tenant.Identifier, connection: UInt64, Result<UserfaultProcess, ProtocolError>)
+  /// Forks have brought children, who are being served; or it was found out which processes they are.
+  case childrenForked(tenant: Tenant.Identifier, [UserfaultProcess])
+  case childrenIdentified(tenant: Tenant.Identifier, areAll: Bool)
   /// An answer that was worked out elsewhere.
   case reply(connection: UInt64, JSONValue)
 }

@@ -14,7 +14,8 @@ struct ProcessAddition: Sendable {
     guard handle.isAlive, handle.pid != Machine.processIdentifier else {
       throw ProtocolError(.invalidRequest, "process \(handle.pid) is dead, or the daemon itself")
     }
-    guard !tenant.processIdentifiers.contains(handle.pid) else {
+    let isKnown = tenant.processes.values.contains { $0.handle?.pid == handle.pid && !$0.isForked }
+    guard !isKnown else {
       throw ProtocolError(.invalidRequest, "process \(handle.pid) is one of the tenant's already")
     }
     if let complaint = Userfaultfd.accept(packet.descriptors[0]) { throw ProtocolError(.invalidDescriptor, complaint) }
@@ -37,11 +38,20 @@ struct ProcessAddition: Sendable {
   /// Waits for the process's own memory lock and the tenant's gate; not for the control thread.
   func join(_ runtime: TenantRuntime) -> Result<UserfaultProcess, ProtocolError> {
     do throws(PortFailure) {
+      if let child = forkedChild(in: runtime) { return .success(child) }
       return try runtime.add(process)
         ? .success(process) : .failure(ProtocolError(.noSuchTenant, "tenant: \(name) has ended meanwhile"))
     } catch {
       process.settleLateEvents()
       return .failure(Registration.refusal(of: error))
+    }
+  }
+
+  /// A child that was forked while its parent was monitored is served already, through the userfaultfd that the fork has made.
+  private func forkedChild(in runtime: TenantRuntime) -> UserfaultProcess? {
+    runtime.memory.ports.identifyChildren()
+    return runtime.memory.ports.processes.first {
+      $0.isForked && $0.handle?.pid == process.handle?.pid && $0.addresses == process.addresses
     }
   }
 

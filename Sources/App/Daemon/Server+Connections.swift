@@ -6,8 +6,8 @@ extension Server {
   func acceptConnections() {
     do throws(SystemError) {
       while let socket = try listener.accept() {
-        guard connections.count < Self.connectionLimit else {
-          log.warning("a connection is refused: there are \(Self.connectionLimit) already")
+        guard connections.count < Limits.connections else {
+          log.warning("a connection is refused: there are \(Limits.connections) already")
           continue  // closed by its deinit
         }
         let peer = try socket.peer()
@@ -38,7 +38,7 @@ extension Server {
   }
 
   private func readRequests(_ connection: Connection) {
-    for _ in 0..<Self.packetsPerTurn where !connection.isBusy && connection.unsentReply == nil {
+    for _ in 0..<Limits.packetsPerTurn where !connection.isBusy && connection.unsentReply == nil {
       guard connections[connection.token] != nil else { return }
       do throws(SystemError) {
         switch try connection.socket.receive() {

@@ -55,10 +55,10 @@ extension Server {
     apply(
       Tenant.Command(
         command: command, connection: connection.token, waits: waits,
-        acceptsKernelAccess: body.acceptsKernelAccess == true), to: tenant)
+        accepts: body.accepts), to: tenant)
   }
 
-  private func find(_ name: String?, for connection: Connection) throws(ProtocolError) -> Tenant {
+  func find(_ name: String?, for connection: Connection) throws(ProtocolError) -> Tenant {
     guard let name else {
       if let identifier = connection.tenant, let tenant = tenants[identifier] { return tenant }
       throw ProtocolError(.noSuchTenant, "tenant: is missing, and this connection has none of its own")
@@ -81,8 +81,8 @@ extension Server {
     if names[request.tenant] != nil {
       throw ProtocolError(.nameTaken, "tenant: the name \"\(request.tenant.shortened)\" is taken; choose another")
     }
-    guard tenants.count < Self.tenantLimit else {
-      throw ProtocolError(.noMemory, "there are \(Self.tenantLimit) tenants already, and no more are taken")
+    guard tenants.count < Limits.tenants else {
+      throw ProtocolError(.noMemory, "there are \(Limits.tenants) tenants already, and no more are taken")
     }
     try refuseKnown(packet.descriptors.first)
     let registration = try Registration(
@@ -110,7 +110,8 @@ extension Server {
     let runtime = try TenantRuntime(
       name: registration.name, memory: registration.memory, freeze: registration.freeze, log: log,
       jobEnded: { mailbox.post(.jobEnded(tenant: identifier, $0)) },
-      processGone: { mailbox.post(.processGone(tenant: identifier, $0)) })
+      processGone: { mailbox.post(.processGone(tenant: identifier, $0)) },
+      childrenForked: { mailbox.post(.childrenForked(tenant: identifier, $0)) })
     try runtime.start()
     let tenant = Tenant(
       identifier: identifier, name: registration.name, user: connection.user, connection: connection.token,
@@ -125,75 +126,6 @@ extension Server {
     log.info(
       "tenant \(tenant.name): registered by user \(tenant.user), process \(registration.process.pid), "
         + "\(registration.memory.map.sizeBytes >> 20) MiB in \(registration.requests.count) regions")
-  }
-
-  // MARK: Processes
-
-  func addProcess(_ request: AddProcessRequest, _ packet: Packet, _ connection: Connection) throws(ProtocolError) {
-    let tenant = try find(request.tenant, for: connection)
-    if tenant.isLeaving {
-      throw ProtocolError(.wrongState, "add-process: the tenant is being unregistered", state: tenant.lifecycle.state)
-    }
-    guard tenant.processes.count + tenant.joining < Self.processLimit else {
-      throw ProtocolError(.noMemory, "the tenant has \(Self.processLimit) processes already, and no more are taken")
-    }
-    try refuseKnown(packet.descriptors.first)
-    let addition = try ProcessAddition(
-      request, packet: packet, connection: connection, tenant: tenant,
-      isOwnConnection: tenant.connection == connection.token)
-    tenant.joining += 1
-    keepBusy(connection)
-    let (mailbox, identifier, token, runtime) = (mailbox, tenant.identifier, connection.token, tenant.runtime)
-    do throws(SystemError) {
-      // Registering waits for the process's memory lock, and for the gate.
-      try Thread.runDetached(name: "add-process") {
-        mailbox.post(.processAdded(tenant: identifier, connection: token, addition.join(runtime)))
-      }
-    } catch {
-      tenant.joining -= 1
-      answer(connection, ProtocolError(.noMemory, error.description))
-    }
-  }
-
-  func processAdded(_ identifier: Tenant.Identifier, _ token: UInt64, _ result: Result<UserfaultProcess, ProtocolError>)
-  {
-    let connection = connections[token]
-    guard let tenant = tenants[identifier] else {
-      if let connection { answer(connection, ProtocolError(.noSuchTenant, "tenant: it has ended meanwhile")) }
-      return
-    }
-    tenant.joining -= 1
-    do throws(ProtocolError) {
-      let process = try result.get()
-      do throws(SystemError) { try watch(process, of: tenant) } catch {
-        _ = tenant.runtime.remove(process)
-        throw ProtocolError(.noMemory, error.description)
-      }
-      log.info("tenant \(tenant.name): process \(process.handle.pid) has joined")
-      if let connection { answerGone(connection, tenant) }
-    } catch {
-      if let connection { answer(connection, error) }
-    }
-    if tenant.processes.isEmpty && tenant.joining == 0 { bury(tenant) }
-  }
-
-  /// Two readers of one userfaultfd would take each other's events.
-  private func refuseKnown(_ userfaultfd: Descriptor?) throws(ProtocolError) {
-    guard let userfaultfd else { return }
-    for tenant in tenants.values {
-      if tenant.processes.values.contains(where: { Userfaultfd.isSame($0.userfaultfd, userfaultfd) }) {
-        throw ProtocolError(
-          .invalidDescriptor, "descriptor 0 is a userfaultfd that a tenant has been registered with already")
-      }
-    }
-  }
-
-  /// Has the control thread told of a process's death.
-  private func watch(_ process: UserfaultProcess, of tenant: Tenant) throws(SystemError) {
-    let token = takeToken()
-    try loop.add(process.handle.descriptor, token: token)
-    processTokens[token] = tenant.identifier
-    tenant.processes[token] = process
   }
 
   // MARK: Answers

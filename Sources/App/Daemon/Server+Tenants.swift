@@ -12,7 +12,7 @@ extension Server {
       tenant.lastJob = job
       tenant.failure = nil
       wait(command, tenant)
-      tenant.runtime.begin(job, acceptsKernelAccess: command.acceptsKernelAccess)
+      tenant.runtime.begin(job, accepts: command.accepts)
       if !command.waits { acknowledge(command, tenant) }
     case .join:
       wait(command, tenant)
@@ -65,6 +65,10 @@ extension Server {
   func jobEnded(_ tenant: Tenant, _ result: TenantRuntime.JobResult) {
     tenant.lifecycle.ended(result.end)
     tenant.failure = nil
+    if result.job == .enable {
+      tenant.warnings = result.warnings
+      for warning in result.warnings { log.warning("tenant \(tenant.name): \(warning)") }
+    }
     let error = result.failure.map { ProtocolError($0) }
     if let error {
       log.warning("tenant \(tenant.name): \(result.job.rawValue) failed: \(error.message)")
@@ -135,10 +139,7 @@ extension Server {
   func forget(_ tenant: Tenant, answering command: Tenant.Command?) {
     tenants[tenant.identifier] = nil
     names[tenant.name] = nil
-    for (token, process) in tenant.processes {
-      processTokens[token] = nil
-      loop.remove(process.handle.descriptor)
-    }
+    for (token, process) in tenant.processes { unwatch(process, token, of: tenant) }
     claims.release(tenant: tenant.name)
     if let connection = connections[tenant.connection] { connection.tenant = nil }
     let runtime = tenant.runtime
@@ -158,15 +159,6 @@ extension Server {
     }
     tenant.queue = []
     if isEnding { endNextTenant() }
-  }
-
-  /// One of the tenant's processes has died. With the last one the tenant ends.
-  func drop(_ token: UInt64, of tenant: Tenant) {
-    guard let process = tenant.processes.removeValue(forKey: token) else { return }
-    processTokens[token] = nil
-    loop.remove(process.handle.descriptor)
-    log.info("tenant \(tenant.name): process \(process.handle.pid) has died")
-    if tenant.runtime.remove(process) == 0 && tenant.joining == 0 { bury(tenant) }
   }
 
   /// All of the tenant's processes are dead: its memory needs nobody any more.

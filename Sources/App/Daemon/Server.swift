@@ -12,13 +12,6 @@ final class Server {
     let log: Log
   }
 
-  static let connectionLimit = 1024
-  static let tenantLimit = 1024
-  /// Processes of one tenant.
-  static let processLimit = 1024
-  /// Packets of one connection that are handled before the others' turn comes.
-  static let packetsPerTurn = 16
-
   private enum Token {
     static let listener: UInt64 = 0
     static let signals: UInt64 = 1
@@ -94,6 +87,10 @@ final class Server {
       if let tenant = tenants[identifier], let token = tenant.processes.first(where: { $1 === process })?.key {
         drop(token, of: tenant)
       }
+    case .childrenForked(let identifier, let children):
+      if let tenant = tenants[identifier] { adopt(children, by: tenant) }
+    case .childrenIdentified(let identifier, let areAll):
+      if let tenant = tenants[identifier] { watchChildren(of: tenant, areAll: areAll) }
     case .processAdded(let identifier, let token, let result): processAdded(identifier, token, result)
     case .reply(let token, let reply):
       if let connection = connections[token] { answer(connection, reply) }

@@ -24,6 +24,11 @@ final class Tenant {
   var processes: [UInt64: UserfaultProcess] = [:]
   /// How many are being taken in.
   var joining = 0
+  /// Children whose numbers are not known yet, by the tokens under which they will be watched.
+  var unwatched: Set<UInt64> = []
+  var isIdentifying = false
+  /// What the last `enable` had to say.
+  var warnings: [String] = []
   let runtime: TenantRuntime
   var lifecycle = Lifecycle()
   /// To be answered when the running job ends.
@@ -36,14 +41,14 @@ final class Tenant {
   /// To be forgotten once everything is back.
   var isLeaving = false
 
-  var processIdentifiers: [Int32] { processes.values.map(\.handle.pid).sorted() }
+  var processIdentifiers: [Int32] { processes.values.compactMap { $0.handle?.pid }.sorted() }
 
   struct Command {
     let command: TenantCommand
     /// nil: the daemon's own wish.
     let connection: UInt64?
     let waits: Bool
-    var acceptsKernelAccess = false
+    var accepts: AcceptedRisks = []
   }
 
   init(
@@ -60,7 +65,7 @@ final class Tenant {
   /// What `status` shows besides the resident pages, which take a walk over the memfd to count.
   var statusSnapshot: StatusSnapshot {
     StatusSnapshot(
-      name: name, state: lifecycle.state, job: lifecycle.job, lastJob: lastJob, failure: failure,
+      name: name, state: lifecycle.state, job: lifecycle.job, lastJob: lastJob, failure: failure, warnings: warnings,
       transition: runtime.transition, runtime: runtime)
   }
 }
@@ -72,6 +77,7 @@ struct StatusSnapshot: Sendable {
   let job: TenantJob?
   let lastJob: TenantJob?
   let failure: ProtocolError?
+  let warnings: [String]
   /// Of the operation that ran or had ended when the status was asked for, whatever has begun since.
   let transition: StateTransition
   let runtime: TenantRuntime
@@ -97,6 +103,7 @@ struct StatusSnapshot: Sendable {
     if let job { members["operation"] = .string(job.rawValue) }
     if let lastJob { members["last_operation"] = .string(lastJob.rawValue) }
     if let failure { members["failure"] = failure.json }
+    if !warnings.isEmpty { members["warnings"] = .array(warnings.map { .string($0) }) }
     return .object(members)
   }
 }

@@ -19,6 +19,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     let job: TenantJob
     let end: JobEnd
     let failure: JobFailure?
+    /// What the client should know, though all went well.
+    var warnings: [String] = []
   }
 
   let memory: TenantMemory<LinuxPorts>
@@ -27,11 +29,12 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   private let log: Log
   private let jobEnded: @Sendable (JobResult) -> Void
   private let processGone: @Sendable (UserfaultProcess) -> Void
+  private let childrenForked: @Sendable ([UserfaultProcess]) -> Void
   private let fileFaults = FileFaults()
   private let wakeUp: WakeUp
   private let monitor = Monitor()
   private var nextJob: TenantJob?
-  private var acceptsKernelAccess = false
+  private var accepts: AcceptedRisks = []
   private var isAborting = false
   private var isEnding = false
   private var progress = StateTransition()
@@ -46,9 +49,11 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   /// - Parameters:
   ///   - jobEnded: called on the job's thread.
   ///   - processGone: called, perhaps often, when a process turns out to be dead before its pidfd says so.
+  ///   - childrenForked: called when there are new ones, which are served already.
   init(
     name: String, memory: TenantMemory<LinuxPorts>, freeze: FreezeMode, log: Log,
-    jobEnded: @escaping @Sendable (JobResult) -> Void, processGone: @escaping @Sendable (UserfaultProcess) -> Void
+    jobEnded: @escaping @Sendable (JobResult) -> Void, processGone: @escaping @Sendable (UserfaultProcess) -> Void,
+    childrenForked: @escaping @Sendable ([UserfaultProcess]) -> Void
   ) throws(SystemError) {
     self.name = name
     self.memory = memory
@@ -56,6 +61,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     self.log = log
     self.jobEnded = jobEnded
     self.processGone = processGone
+    self.childrenForked = childrenForked
     wakeUp = try WakeUp()
   }
 
@@ -87,6 +93,24 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     return false
   }
 
+  /// Finds out which processes forked children are. Waits for /proc, and for children that can't be seen yet.
+  ///
+  /// - Parameter report: called after each look, with whether it was the last.
+  func identifyChildren(_ report: (Bool) -> Void) {
+    var delay = Self.retryDelayNanoseconds
+    while !mustEnd {
+      memory.ports.identifyChildren()
+      for process in memory.ports.processes where !process.isAlive { processGone(process) }
+      let areAll = !memory.ports.processes.contains { $0.handle == nil && $0.isAlive }
+      report(areAll)
+      if areAll { return }
+      pause(delay)
+      delay = min(delay * 2, Self.longestIdentifyDelayNanoseconds)
+    }
+  }
+
+  private static let longestIdentifyDelayNanoseconds: UInt64 = 1_000_000_000
+
   /// Forgets a dead process.
   ///
   /// - Returns: how many are left.
@@ -96,9 +120,9 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   }
 
   /// - Precondition: no job runs.
-  func begin(_ job: TenantJob, acceptsKernelAccess: Bool) {
+  func begin(_ job: TenantJob, accepts: AcceptedRisks) {
     monitor.withLock {
-      self.acceptsKernelAccess = acceptsKernelAccess
+      self.accepts = accepts
       nextJob = job
       isAborting = false
       progress = StateTransition()
@@ -164,6 +188,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       for number in waiter.ready { ready.append(watched[number]) }
       let report = service.step(ready)
       if let process = report.processGone { processGone(process) }
+      if !report.children.isEmpty { childrenForked(report.children) }
       if let address = report.outsideAddress {
         log.warning(
           "tenant \(name): a fault at 0x\(String(address, radix: 16)), in no region; its thread waits for ever")
@@ -213,15 +238,22 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       var work: any SteppedJob =
         switch job {
         case .enable:
-          EnableJob(
-            memory: memory, freeze: freeze, acceptsKernelAccess: monitor.withLock { acceptsKernelAccess })
+          EnableJob(memory: memory, freeze: freeze, accepts: monitor.withLock { accepts })
         case .trim: TrimJob(memory: memory)
         case .out: SwapOutJob(memory: memory)
         case .disable: DisableJob(memory: memory)
         }
-      let result = run(&work, job)
+      var result = run(&work, job)
+      if let enable = work as? EnableJob<LinuxPorts> { result.warnings = Self.warnings(of: enable) }
       finishProgress(work.pages)
       jobEnded(result)
+    }
+  }
+
+  private static func warnings(of enable: EnableJob<LinuxPorts>) -> [String] {
+    enable.strangeMappings.map {
+      "process \($0.process) (\($0.name)) maps the memory, and is none of the tenant's processes there: what it touches while "
+        + "pages are out reads as zeros, for everybody. It should add-process, or unmap it"
     }
   }
 

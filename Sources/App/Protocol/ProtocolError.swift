@@ -50,6 +50,12 @@ struct ProtocolError: Error, Equatable {
         "the memory can't be moved safely: \(sign), and I/O that is in flight into a page would be lost with it. Drain such "
           + "I/O and register with \"freeze\": \"caller\", or ask with \"accept_dma_risk\": true if none goes into the regions"
       )
+    case .strangeMapping(let mapping):
+      self.init(
+        .unsupported,
+        "the memory can't be moved safely: process \(mapping.process) (\(mapping.name)) uses it through a mapping that has not "
+          + "been announced, and would read zeros in place of what is out. It must add-process or unmap it; or ask with "
+          + "\"accept_strange_mappings\": true if it touches nothing there while pages are out")
     case .freezeTimedOut:
       self.init(
         .freezeFailed,

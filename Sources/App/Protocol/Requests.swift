@@ -52,12 +52,21 @@ struct CommandRequest: Decodable {
   let tenant: String?
   let wait: Bool?
   let slowFileCleanup: Bool?
-  let acceptsKernelAccess: Bool?
+  private let acceptsKernelAccess: Bool?
+  private let acceptsStrangeMappings: Bool?
+
+  var accepts: AcceptedRisks {
+    var risks: AcceptedRisks = []
+    if acceptsKernelAccess == true { risks.insert(.kernelAccess) }
+    if acceptsStrangeMappings == true { risks.insert(.strangeMappings) }
+    return risks
+  }
 
   enum CodingKeys: String, CodingKey {
     case tenant, wait
     case slowFileCleanup = "slow_file_cleanup"
     case acceptsKernelAccess = "accept_dma_risk"
+    case acceptsStrangeMappings = "accept_strange_mappings"
   }
 }
 

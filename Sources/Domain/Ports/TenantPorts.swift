@@ -6,6 +6,12 @@ package enum MemoryEvent: Equatable, Sendable {
   case writeProtected(address: UInt64)
   /// A range is about to be removed; the remover goes on, and removes it, after this has been read.
   case removed(start: UInt64, end: UInt64)
+  /// The process has forked: the child, which maps what it maps, runs as soon as this has been read. Its userfaultfd is to be
+  /// had by `takeChild`.
+  case forked(child: Int32)
+  /// The process has moved a mapping (mremap).
+  case remapped(from: UInt64, to: UInt64, bytes: UInt64)
+  case unmapped(start: UInt64, end: UInt64)
   /// Something that was not asked for.
   case other
 }
@@ -82,8 +88,12 @@ package protocol MonitoredProcess: Userfault, Poison {
   /// A sign that the kernel or a device may write into its pages past every mapping (O_DIRECT, AIO, io_uring, vhost, VFIO):
   /// what it has in flight while a page is moved would be lost. nil where none is seen.
   var kernelAccessSign: String? { get }
-  /// Where it maps the regions.
+  /// Where it maps the regions. Changed (`follow`) under the exclusive gate only.
   var addresses: AddressMap { get }
+  /// It has moved or unmapped a part: changes `addresses`, and wakes who waited at the old ones.
+  func follow(_ event: MemoryEvent)
+  /// A child that it has forked, registered and protected as it is itself; nil where that can't be served.
+  func takeChild(_ number: Int32) -> Self?
   /// False once the process is dead.
   var isAlive: Bool { get }
   /// Registers every region for missing pages and write protection; where one fails, none stays registered. Does nothing
@@ -94,6 +104,21 @@ package protocol MonitoredProcess: Userfault, Poison {
   func protect(_ pages: PageRange) throws(PortFailure) -> ProtectionResult
   /// Lifts protection and wakes who waits for that.
   func unprotect(_ pages: PageRange) throws(PortFailure) -> ProtectionResult
+}
+
+/// A mapping of the tenant's memory that nobody has announced: touching a hole there would fill it with zeros, for good.
+package struct StrangeMapping: Equatable, Sendable {
+  package let process: Int32
+  /// What people call the process.
+  package let name: String
+  /// Pages have been touched through it.
+  package let isUsed: Bool
+
+  package init(process: Int32, name: String, isUsed: Bool) {
+    self.process = process
+    self.name = name
+    self.isUsed = isUsed
+  }
 }
 
 /// Stops and continues the tenant's processes.
@@ -132,6 +157,8 @@ package protocol TenantPorts: Sendable {
   /// Those that map the memory now: they come (`append`) and go.
   var processes: [Process] { get }
   func append(_ process: Process)
+  /// Who else maps the memory, as far as it can be told.
+  func strangeMappings() -> [StrangeMapping]
   var freezer: Stopper { get }
   var clock: Time { get }
   /// Makes the staging memory that `enable` fills.

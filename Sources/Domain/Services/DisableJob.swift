@@ -184,9 +184,8 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     _ run: PageRange, from source: PageSource<Ports.File.Buffer>, by process: Ports.Process
   ) -> InstallResult.Stop? {
     let result = process.install(run, from: source)
-    if result.installed == 0, result.stop == .failed(errorNumber: ErrorNumber.noEntry) {
-      return putBack(run, from: source, otherThan: process)
-    }
+    let isUnmapped = result.stop == .failed(errorNumber: ErrorNumber.noEntry)
+    if isUnmapped, result.installed == 0 { return putBack(run, from: source) }
     var returned = result.installed
     if result.stop == .alreadyPresent {
       // The guest's own content wins. Who waits for it elsewhere is woken by the fault that it has sent.
@@ -196,25 +195,30 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     }
     if returned > 0 { memory.ledger.pagesReturned(run.lowerBound..<(run.lowerBound + returned)) }
     pages += returned
-    return result.stop
+    return isUnmapped ? nil : result.stop
   }
 
-  /// The process does not map the region any more. Another may; where none does, the pages go back into the memfd itself.
-  private mutating func putBack(
-    _ run: PageRange, from source: PageSource<Ports.File.Buffer>, otherThan process: Ports.Process
-  ) -> InstallResult.Stop? {
-    for other in memory.ports.processes where other.isAlive {
+  /// The process does not map the first page any more. Another may; pages that none does go back into the memfd itself.
+  private mutating func putBack(_ run: PageRange, from source: PageSource<Ports.File.Buffer>) -> InstallResult.Stop? {
+    let processes = memory.ports.processes.filter(\.isAlive)
+    for other in processes {
       let result = other.install(run, from: source)
-      if result.stop == .failed(errorNumber: ErrorNumber.noEntry) { continue }
+      let isUnmapped = result.stop == .failed(errorNumber: ErrorNumber.noEntry)
+      if isUnmapped, result.installed == 0 { continue }
       if result.installed > 0 { memory.ledger.pagesReturned(run.lowerBound..<(run.lowerBound + result.installed)) }
       pages += result.installed
+      if isUnmapped { return nil }
       return result.stop == .alreadyPresent ? .eventPending : result.stop  // the next step meets it again
     }
-    do throws(PortFailure) { try memory.ports.guest.restore(run, from: source) } catch {
+    // Only what nobody can touch: a page that comes back by a fault meanwhile may have been written by then. (Where all say
+    // that they map it, and none does, the client has unmapped it without a word.)
+    let unmapped = run.prefix { page in !processes.contains { $0.addresses.address(of: page) != nil } }
+    let rest = unmapped.isEmpty ? run : run.lowerBound..<(run.lowerBound + unmapped.count)
+    do throws(PortFailure) { try memory.ports.guest.restore(rest, from: source) } catch {
       return .failed(errorNumber: error.errorNumber)
     }
-    memory.ledger.pagesReturned(run)
-    pages += run.count
+    memory.ledger.pagesReturned(rest)
+    pages += rest.count
     return nil
   }
 

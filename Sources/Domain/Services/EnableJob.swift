@@ -6,6 +6,17 @@ package enum FreezeMode: String, CaseIterable, Sendable {
   case signal
 }
 
+/// What a client answers for.
+package struct AcceptedRisks: OptionSet, Sendable {
+  package let rawValue: Int
+  package init(rawValue: Int) { self.rawValue = rawValue }
+
+  /// Kernel I/O in flight does not go into the memory.
+  package static let kernelAccess = AcceptedRisks(rawValue: 1)
+  /// Mappings that nobody has announced are not touched.
+  package static let strangeMappings = AcceptedRisks(rawValue: 2)
+}
+
 /// `enable`: starts monitoring where it has not begun, keeps writers off, moves everything resident.
 package struct EnableJob<Ports: TenantPorts>: SteppedJob {
   /// A process that has not stopped after this long does not stop at all.
@@ -25,16 +36,17 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
   package var pages: Int { move.pages }
   private let memory: TenantMemory<Ports>
   private let freeze: FreezeMode
-  private let acceptsKernelAccess: Bool
+  private let accepts: AcceptedRisks
+  /// Mappings that nobody has announced, and through which nothing has been touched yet.
+  package private(set) var strangeMappings: [StrangeMapping] = []
   private var phase = Phase.begin
   private var wasOpen = false
   private var isStopped = false
   private var move: MoveService<Ports>
 
-  /// - Parameter acceptsKernelAccess: the client answers for I/O that is in flight.
-  package init(memory: TenantMemory<Ports>, freeze: FreezeMode, acceptsKernelAccess: Bool = false) {
+  package init(memory: TenantMemory<Ports>, freeze: FreezeMode, accepts: AcceptedRisks = []) {
     self.memory = memory
-    self.acceptsKernelAccess = acceptsKernelAccess
+    self.accepts = accepts
     self.freeze = freeze
     move = MoveService(memory: memory)
   }
@@ -60,10 +72,14 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
 
   private mutating func begin() throws(JobFailure) -> JobStep {
     wasOpen = memory.ledger.isOpen
-    if freeze == .signal, !acceptsKernelAccess {
+    if freeze == .signal, !accepts.contains(.kernelAccess) {
       for process in memory.ports.processes {
         if let sign = process.kernelAccessSign { throw .kernelAccess(sign: sign) }
       }
+    }
+    strangeMappings = memory.ports.strangeMappings()
+    if !accepts.contains(.strangeMappings), let user = strangeMappings.first(where: \.isUsed) {
+      throw .strangeMapping(user)
     }
     if wasOpen {
       // An end of monitoring that failed half way may have unregistered some.

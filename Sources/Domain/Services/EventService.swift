@@ -22,13 +22,16 @@ package struct EventStep<Process: MonitoredProcess>: Sendable {
   package var removes = 0
   /// Faults that wait for another try.
   package var waiting = 0
+  /// Forked, and served from now on.
+  package var children: [Process] = []
   /// Its memory turned out to be no more.
   package var processGone: Process?
   package var outsideAddress: UInt64?
   package var failure: PortFailure?
 }
 
-/// Drains the userfaultfds of a tenant: removes first, whatever order the kernel hands them out in, then faults.
+/// Drains the userfaultfds of a tenant: removes, forks and the like first, whatever order the kernel hands them out in, then
+/// faults.
 ///
 /// One step reads each process once. After warm-up it allocates nothing.
 package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Files.Process == Ports.Process {
@@ -62,11 +65,7 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
       // Reading and applying the removes is one step: whoever looks a page up sees none that was read and not applied.
       batch = try memory.ports.gate.exclusive { () throws(PortFailure) in
         let batch = try process.readEvents()
-        for number in 0..<batch.count {
-          guard case .removed(let start, let end) = batch.event(at: number) else { continue }
-          report.removes += 1
-          process.addresses.forEachPages(inAddresses: start, end) { memory.ledger.discard($0) }
-        }
+        for number in 0..<batch.count { apply(batch.event(at: number), of: process, &report) }
         return batch
       }
     } catch {
@@ -83,6 +82,22 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
       handle(faults.serve(page, from: process), WaitingFault(page: page, process: process), &report)
     }
     batch.clear()
+  }
+
+  /// What is no fault. Under the exclusive gate, so no window of a move is under way and nothing is looked up.
+  private func apply(_ event: MemoryEvent, of process: Ports.Process, _ report: inout EventStep<Ports.Process>) {
+    switch event {
+    case .missing, .writeProtected, .other: break
+    case .removed(let start, let end):
+      report.removes += 1
+      process.addresses.forEachPages(inAddresses: start, end) { memory.ledger.discard($0) }
+    case .remapped, .unmapped: process.follow(event)
+    case .forked(let number):
+      // One that was forked just as monitoring ended stays registered until the next end: its faults are served with zeros.
+      guard let child = process.takeChild(number) else { return }
+      memory.ports.append(child)
+      report.children.append(child)
+    }
   }
 
   private mutating func tryAgain(_ report: inout EventStep<Ports.Process>) {

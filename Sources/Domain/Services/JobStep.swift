@@ -11,6 +11,8 @@ package enum JobFailure: Error, Equatable, Sendable {
   case port(PortFailure)
   /// A process does I/O that a move could lose.
   case kernelAccess(sign: String)
+  /// Somebody uses the memory through a mapping that has not been announced.
+  case strangeMapping(StrangeMapping)
   /// The processes did not stop in time.
   case freezeTimedOut
   /// So many pages could not be read back from the swap file; they stay monitored.

@@ -112,7 +112,7 @@ extension History {
   private func check(_ failure: JobFailure) {
     switch failure {
     case .tenantGone: if !isTenantGone { kernel.fail("a job says that the tenant is gone, and it lives") }
-    case .unreadable, .port, .freezeTimedOut, .kernelAccess:
+    case .unreadable, .port, .freezeTimedOut, .kernelAccess, .strangeMapping:
       let isExcused = kernel.injector.failures > 0 || plan.corruptsPerMille > 0 || plan.commands.contains { $0.isKill }
       if !isExcused { kernel.fail("a job fails, and nothing was made to fail: \(failure)") }
     }

@@ -32,6 +32,8 @@ package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belon
     process.hasJoined = true
   }
 
+  package func strangeMappings() -> [StrangeMapping] { [] }
+
   package func createStaging() throws(PortFailure) {
     kernel.enterBlocking("createStaging")
     try kernel.mayFail(.createStaging, ErrorNumber.noMemory)

@@ -48,6 +48,8 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   }
 
   package var kernelAccessSign: String? { nil }
+  package func follow(_ event: MemoryEvent) {}
+  package func takeChild(_ number: Int32) -> SimulatedProcess? { nil }
 
   package var isAlive: Bool { !isGone }
   package var hasEvents: Bool { !pendingFaults.isEmpty || !pendingRemoves.isEmpty }
@@ -108,14 +110,15 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     while batch.count < largestBatch, !pendingFaults.isEmpty {
       let waiter = pendingFaults.removeFirst()
       readFaults.append(waiter)
-      let address = addresses.address(of: waiter.page) + UInt64(kernel.random.below(kernel.map.geometry.pageBytes))
+      let address =
+        (addresses.address(of: waiter.page) ?? 0) + UInt64(kernel.random.below(kernel.map.geometry.pageBytes))
       batch.events.append(waiter.waitsForProtection ? .writeProtected(address: address) : .missing(address: address))
     }
     while batch.count < largestBatch, !pendingRemoves.isEmpty {
       let call = pendingRemoves.removeFirst()
       call.isRead = true
       if kernel.defects.contains(.removesAreSwallowed) { continue }
-      let start = addresses.address(of: call.range.lowerBound)
+      let start = addresses.address(of: call.range.lowerBound) ?? 0
       batch.events.append(
         .removed(start: start, end: start + UInt64(kernel.map.geometry.bytes(inPages: call.range.count))))
     }
@@ -256,7 +259,7 @@ extension SimulatedKernel {
     case .writeProtected(let address): "protected \(map.page(atAddress: address)?.rawValue ?? -1)"
     case .removed(let start, let end):
       "removed \(map.page(atAddress: start)?.rawValue ?? -1)...\(map.page(atAddress: end - 1)?.rawValue ?? -1)"
-    case .other: "other"
+    case .forked, .remapped, .unmapped, .other: "other"
     }
   }
 }
