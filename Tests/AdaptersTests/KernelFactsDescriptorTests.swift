@@ -263,9 +263,10 @@ import Testing
       pages: 4, features: UFFD.FEATURE_EVENT_REMOVE | UFFD.FEATURE_EVENT_REMAP | UFFD.FEATURE_EVENT_UNMAP)
     defer { arena.close() }
     let place = try MemoryMapping(anonymousBytes: 2 * Machinery.pageBytes, operation: "mapping")
+    let mayMoveFixed = 3  // MREMAP_MAYMOVE | MREMAP_FIXED
     let move = try Background {
       c_syscall(
-        SYS_mremap, Int(bitPattern: arena.address(0)), 2 * Machinery.pageBytes, 2 * Machinery.pageBytes, 3,  // MAYMOVE, FIXED
+        SYS_mremap, Int(bitPattern: arena.address(0)), 2 * Machinery.pageBytes, 2 * Machinery.pageBytes, mayMoveFixed,
         Int(bitPattern: place.address)) == Int(bitPattern: place.address)
     }
     // The place is cleared first, which is registered nowhere; so the move is what is told.
@@ -286,7 +287,8 @@ import Testing
     #expect(reader.wait() == 0)
 
     var moved = uffdio_range(start: fault.argument1, len: UInt64(2 * Machinery.pageBytes))
-    #expect(ioctl(arena.userfaultfd.raw, UFFD.UFFDIO_UNREGISTER, &moved) == 0)  // else the test's own unmapping would wait
+    // Else the test's own unmapping would wait.
+    #expect(ioctl(arena.userfaultfd.raw, UFFD.UFFDIO_UNREGISTER, &moved) == 0)
 
     let unmapping = try Background { munmap(arena.address(3), Machinery.pageBytes) }
     let unmap = try #require(arena.awaitMessage())

@@ -18,6 +18,7 @@ struct PythonClientTests {
       "unstoppable.py",  // enable fails, nothing has changed
       "direct_io.py",  // enable refuses, and says why
       "forks.py",  // forks, mremap and munmap, unannounced
+      "disk_space.py",  // the disk gets its space back, at once or gradually
       "strangers.py",  // mappings that nobody has announced
       "crowd.py",  // fifty processes at fifty addresses, half of which die
     ])

@@ -124,6 +124,14 @@ import Testing
     #expect(lifecycle.decide(.disable, hasStagedPages: true) == .start(.disable))
   }
 
+  @Test("a plain disable ends a gradual cleanup of the swap file; nothing else asks for that")
+  func gradualCleanup() {
+    let ready = Lifecycle()
+    #expect(ready.decide(.disable, hasStagedPages: false, hasWaste: true) == .start(.disable))
+    #expect(ready.decide(.disable, hasStagedPages: false, hasWaste: false) == .nothingToDo)
+    #expect(ready.decide(.unregister, hasStagedPages: false, hasWaste: true) == .nothingToDo)
+  }
+
   @Test("states have the protocol's names")
   func names() {
     let names = ["Ready", "Pending", "TrimInProgress", "SwapOutInProgress", "Active", "SwapInInProgress", "Failed"]

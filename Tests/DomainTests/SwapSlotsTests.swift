@@ -10,23 +10,31 @@ import Testing
     var freedWhilePinned: Set<Int> = []
     var owners: [Int: Int] = [:]
     var pins: [Range<Int>] = []
+    /// Free, and still holding something.
+    var wasted: Set<Int> = []
+    var punching: Range<Int>?
 
     func isPinned(_ slot: Int) -> Bool { pins.contains { $0.contains(slot) } }
 
     mutating func free(_ slot: Int) {
-      if isPinned(slot) { freedWhilePinned.insert(slot) } else { taken.remove(slot) }
+      if isPinned(slot) { freedWhilePinned.insert(slot) } else { release(slot) }
+    }
+
+    private mutating func release(_ slot: Int) {
+      taken.remove(slot)
+      wasted.insert(slot)
     }
 
     mutating func unpin(at index: Int) {
       pins.remove(at: index)
       for slot in freedWhilePinned where !isPinned(slot) {
         freedWhilePinned.remove(slot)
-        taken.remove(slot)
+        release(slot)
       }
     }
 
     /// Slots that a page still holds.
-    var held: [Int] { taken.subtracting(freedWhilePinned).sorted() }
+    var held: [Int] { taken.subtracting(freedWhilePinned).subtracting(punching ?? 0..<0).sorted() }
   }
 
   static func raw(_ slots: SlotRange) -> Range<Int> { slots.lowerBound.rawValue..<slots.upperBound.rawValue }
@@ -42,6 +50,7 @@ import Testing
       try choices.rounds(upTo: 60) { choices in
         try Self.step(&slots, &model, &choices)
         try requireEqual(slots.usedCount, model.taken.count, "used")
+        try requireEqual(slots.punchableCount, model.wasted.count, "wasted")
         try requireEqual(slots.pinnedRuns, model.pins.count, "pinned runs")
         try Self.checkUsedRuns(slots, model, &choices)
       }
@@ -54,7 +63,7 @@ import Testing
   }
 
   static func step(_ slots: inout SwapSlots, _ model: inout Model, _ choices: inout Choices) throws {
-    switch choices.int(below: 6) {
+    switch choices.int(below: 7) {
     case 0, 1:
       let wanted = choices.int(in: 1...(choices.chance(oneIn: 3) ? 200 : 8))
       guard let run = slots.allocateRun(upTo: wanted).map(raw) else {
@@ -67,6 +76,7 @@ import Testing
       try require(model.taken.isDisjoint(with: run), "\(run) was handed out, and holds taken or pinned slots")
       for slot in run {
         model.taken.insert(slot)
+        model.wasted.remove(slot)
         model.owners[slot] = choices.int(below: 1000)
         slots.setOwner(of: SwapSlot(slot), to: PageIndex(model.owners[slot] ?? 0))
       }
@@ -87,12 +97,33 @@ import Testing
       choices.note("pin \(first..<end)")
       slots.pin(Self.slots(first..<end))
       model.pins.append(first..<end)
+    case 5: try punch(&slots, &model, &choices)
     default:
       guard !model.pins.isEmpty else { return }
       let index = choices.int(below: model.pins.count)
       choices.note("unpin \(model.pins[index])")
       slots.unpin(Self.slots(model.pins[index]))
       model.unpin(at: index)
+    }
+  }
+
+  /// Begins a punch of what is wasted, or ends the one under way.
+  static func punch(_ slots: inout SwapSlots, _ model: inout Model, _ choices: inout Choices) throws {
+    if let run = model.punching {
+      let isDone = choices.int(below: 2) == 0
+      choices.note("punched \(run): \(isDone)")
+      slots.endPunch(Self.slots(run), isDone: isDone)
+      model.taken.subtract(run)
+      if !isDone { model.wasted.formUnion(run) }
+      model.punching = nil
+    } else if let run = slots.beginPunch(limit: choices.int(in: 1...9)).map(raw) {
+      choices.note("punch \(run)")
+      try require(model.wasted.isSuperset(of: run), "\(run) is punched, and holds something")
+      model.wasted.subtract(run)
+      model.taken.formUnion(run)
+      model.punching = run
+    } else {
+      try require(model.wasted.isEmpty, "nothing is punched, and \(model.wasted) are wasted")
     }
   }
 
@@ -242,6 +273,24 @@ import Testing
       for (slot, page) in owners {
         try requireEqual(slots.owner(of: SwapSlot(slot)), PageIndex(page), "owner of slot \(slot)")
       }
+    }
+  }
+
+  @Test("what an earlier life has left is handed out like a free slot, but for what is being punched")
+  func leftover() throws {
+    try checkProperty("leftover slots are free", cases: 100) { choices in
+      let capacity = choices.int(in: 1...200)
+      let length = choices.int(in: 0...capacity)
+      let end = choices.int(in: length...capacity)
+      var slots = SwapSlots(capacity: capacity)
+      slots.adoptLeftover(length: length, punching: end > length ? Self.slots(length..<end) : nil)
+      try requireEqual(slots.punchableCount, length, "wasted")
+      var taken: Set<Int> = []
+      while let run = slots.allocateRun(upTo: choices.int(in: 1...20)).map(Self.raw) { taken.formUnion(run) }
+      try requireEqual(taken, Set(0..<capacity).subtracting(length..<end), "what is handed out")
+      if end > length { slots.endPunch(Self.slots(length..<end), isDone: true) }
+      while let run = slots.allocateRun(upTo: 7).map(Self.raw) { taken.formUnion(run) }
+      try requireEqual(taken.count, capacity, "everything in the end")
     }
   }
 }

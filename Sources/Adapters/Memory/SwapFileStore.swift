@@ -60,6 +60,17 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
     if !isDirect { posix_fadvise(file.raw, offset, bytes.count, POSIX_FADV_DONTNEED) }
   }
 
+  package func punch(_ slots: SlotRange) throws(PortFailure) {
+    do throws(PortFailure) {
+      try punchHole(
+        file, offset: geometry.bytes(inPages: slots.lowerBound.rawValue), bytes: geometry.bytes(inPages: slots.count),
+        operation: .punchSwapFile)
+    } catch {
+      // A filesystem that can't: the space comes back when the file is emptied.
+      if error.errorNumber != EOPNOTSUPP { throw error }
+    }
+  }
+
   package func truncate() throws(PortFailure) {
     let (result, errorNumber) = retryingInterrupts { ftruncate(file.raw, 0) }
     if result != 0 { throw PortFailure(.truncateSwapFile, errorNumber: errorNumber) }

@@ -55,7 +55,7 @@ extension Server {
     apply(
       Tenant.Command(
         command: command, connection: connection.token, waits: waits,
-        accepts: body.accepts), to: tenant)
+        options: body.options), to: tenant)
   }
 
   func find(_ name: String?, for connection: Connection) throws(ProtocolError) -> Tenant {

@@ -4,15 +4,17 @@ internal import Domain
 /// Tenants' life cycles: commands that start, end, join or wait for jobs; deaths, and the daemon's end.
 extension Server {
   func apply(_ command: Tenant.Command, to tenant: Tenant) {
-    let hasStagedPages = tenant.runtime.memory.ledger.counts.staged > 0
+    let ledger = tenant.runtime.memory.ledger
+    let hasStagedPages = ledger.counts.staged > 0
+    let hasWaste = ledger.wastedSlots > 0 && !command.options.cleansUpGradually
     if command.command == .unregister { tenant.isLeaving = true }
-    switch tenant.lifecycle.decide(command.command, hasStagedPages: hasStagedPages) {
+    switch tenant.lifecycle.decide(command.command, hasStagedPages: hasStagedPages, hasWaste: hasWaste) {
     case .start(let job):
       tenant.lifecycle.started(job)
       tenant.lastJob = job
       tenant.failure = nil
       wait(command, tenant)
-      tenant.runtime.begin(job, accepts: command.accepts)
+      tenant.runtime.begin(job, options: command.options)
       if !command.waits { acknowledge(command, tenant) }
     case .join:
       wait(command, tenant)

@@ -48,7 +48,7 @@ final class Tenant {
     /// nil: the daemon's own wish.
     let connection: UInt64?
     let waits: Bool
-    var accepts: AcceptedRisks = []
+    var options = TenantRuntime.JobOptions()
   }
 
   init(

@@ -15,6 +15,14 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   static let retryDelayNanoseconds: UInt64 = 200_000
   static let failureDelayNanoseconds: UInt64 = 20_000_000
 
+  /// What a client may ask for beside a command.
+  struct JobOptions: Sendable {
+    /// Of `enable`.
+    var accepts: AcceptedRisks = []
+    /// Of `disable`: the swap file is emptied in the background.
+    var cleansUpGradually = false
+  }
+
   struct JobResult: Sendable {
     let job: TenantJob
     let end: JobEnd
@@ -34,7 +42,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   private let wakeUp: WakeUp
   private let monitor = Monitor()
   private var nextJob: TenantJob?
-  private var accepts: AcceptedRisks = []
+  private var options = JobOptions()
+  private var isCleaning = false
   private var isAborting = false
   private var isEnding = false
   private var progress = StateTransition()
@@ -120,9 +129,9 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   }
 
   /// - Precondition: no job runs.
-  func begin(_ job: TenantJob, accepts: AcceptedRisks) {
+  func begin(_ job: TenantJob, options: JobOptions) {
     monitor.withLock {
-      self.accepts = accepts
+      self.options = options
       nextJob = job
       isAborting = false
       progress = StateTransition()
@@ -187,6 +196,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       ready.removeAll(keepingCapacity: true)
       for number in waiter.ready { ready.append(watched[number]) }
       let report = service.step(ready)
+      if report.removes > 0 { startCleaning() }
       if let process = report.processGone { processGone(process) }
       if !report.children.isEmpty { childrenForked(report.children) }
       if let address = report.outsideAddress {
@@ -235,18 +245,20 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
 
   private func runJobs() {
     while let job = takeJob() {
+      let options = monitor.withLock { self.options }
       var work: any SteppedJob =
         switch job {
         case .enable:
-          EnableJob(memory: memory, freeze: freeze, accepts: monitor.withLock { accepts })
+          EnableJob(memory: memory, freeze: freeze, accepts: options.accepts)
         case .trim: TrimJob(memory: memory)
         case .out: SwapOutJob(memory: memory)
-        case .disable: DisableJob(memory: memory)
+        case .disable: DisableJob(memory: memory, cleansUpGradually: options.cleansUpGradually)
         }
       var result = run(&work, job)
       if let enable = work as? EnableJob<LinuxPorts> { result.warnings = Self.warnings(of: enable) }
       finishProgress(work.pages)
       jobEnded(result)
+      startCleaning()
     }
   }
 
@@ -302,6 +314,42 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     monitor.withLock {
       progress = StateTransition(pages: pages, nanoseconds: now - (jobStartNanoseconds ?? now))
       jobStartNanoseconds = nil
+    }
+  }
+
+  // MARK: Disk space
+
+  /// Sees to it that a thread gives back disk space that nobody needs, if there is any.
+  private func startCleaning() {
+    let cleanup = FileCleanup(memory: memory)
+    guard cleanup.isNeeded else { return }
+    let mustStart = monitor.withLock {
+      defer { isCleaning = true }
+      return !isCleaning && !isEnding
+    }
+    guard mustStart else { return }
+    do throws(SystemError) { try Thread.runDetached(name: "cleanup") { [self] in clean(cleanup) } } catch {
+      monitor.withLock { isCleaning = false }  // the next job or remove tries again
+    }
+  }
+
+  private func clean(_ cleanup: FileCleanup<LinuxPorts>) {
+    let log = Log.Limited(log)
+    while cleanup.isNeeded && !mustEnd {
+      do throws(PortFailure) { try cleanup.step() } catch {
+        log.warning("tenant \(name): \(ProtocolError(error).message)")
+        pauseCleaning(FileCleanup<LinuxPorts>.gradualDelay)
+      }
+      pauseCleaning(cleanup.delayNanoseconds)
+    }
+    monitor.withLock { isCleaning = false }
+  }
+
+  /// The monitor is signalled for other reasons too.
+  private func pauseCleaning(_ nanoseconds: UInt64) {
+    let deadline = memory.ports.clock.nowNanoseconds + nanoseconds
+    monitor.withLock {
+      while !isEnding, memory.ports.clock.nowNanoseconds < deadline { monitor.wait(untilNanoseconds: deadline) }
     }
   }
 }

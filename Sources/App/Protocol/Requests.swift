@@ -51,15 +51,15 @@ struct AddProcessRequest: Decodable {
 struct CommandRequest: Decodable {
   let tenant: String?
   let wait: Bool?
-  let slowFileCleanup: Bool?
+  private let slowFileCleanup: Bool?
   private let acceptsKernelAccess: Bool?
   private let acceptsStrangeMappings: Bool?
 
-  var accepts: AcceptedRisks {
-    var risks: AcceptedRisks = []
-    if acceptsKernelAccess == true { risks.insert(.kernelAccess) }
-    if acceptsStrangeMappings == true { risks.insert(.strangeMappings) }
-    return risks
+  var options: TenantRuntime.JobOptions {
+    var options = TenantRuntime.JobOptions(cleansUpGradually: slowFileCleanup == true)
+    if acceptsKernelAccess == true { options.accepts.insert(.kernelAccess) }
+    if acceptsStrangeMappings == true { options.accepts.insert(.strangeMappings) }
+    return options
   }
 
   enum CodingKeys: String, CodingKey {

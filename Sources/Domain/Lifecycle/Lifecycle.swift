@@ -60,8 +60,10 @@ package struct Lifecycle: Equatable, Sendable {
     }
   }
 
-  /// - Parameter stagedPages: whether any page is in staging memory, which decides whether `out` may follow a failure.
-  package func decide(_ command: TenantCommand, hasStagedPages: Bool) -> LifecycleDecision {
+  /// - Parameters:
+  ///   - hasStagedPages: whether any page is in staging memory, which decides whether `out` may follow a failure.
+  ///   - hasWaste: whether the swap file is still being emptied gradually, which a `disable` ends at once.
+  package func decide(_ command: TenantCommand, hasStagedPages: Bool, hasWaste: Bool = false) -> LifecycleDecision {
     if job == .enable { return .waitThenAskAgain }
     switch command {
     case .enable: return job == nil ? .start(.enable) : .abortThenAskAgain
@@ -69,7 +71,9 @@ package struct Lifecycle: Equatable, Sendable {
       switch job {
       case .disable: return .join
       case .trim, .out: return .abortThenAskAgain
-      case nil, .enable: return settled == .ready ? .nothingToDo : .start(.disable)
+      case nil, .enable:
+        let isDone = settled == .ready && !(hasWaste && command == .disable)
+        return isDone ? .nothingToDo : .start(.disable)
       }
     case .trim: return job == nil && settled == .pending ? .start(.trim) : .refuse(wrongState: state)
     case .out:

@@ -21,7 +21,10 @@ struct LedgerBooks: Sendable {
   /// Whether processes may get SIGBUS at a page.
   func mayFail(_ page: Int) -> Bool { unreadable.contains(page) || unhealed.contains(page) }
 
-  init(pageCount: Int) {
+  /// - Parameters:
+  ///   - leftover: how many slots an earlier life has left content in.
+  ///   - punching: which of those behind them are just being punched.
+  init(pageCount: Int, leftover: Int = 0, punching: SlotRange? = nil) {
     recorded = PageBitmap(capacity: pageCount)
     staged = PageBitmap(capacity: pageCount)
     releasable = PageBitmap(capacity: pageCount)
@@ -29,6 +32,7 @@ struct LedgerBooks: Sendable {
     unreadable = PageBitmap(capacity: pageCount)
     unhealed = PageBitmap(capacity: pageCount)
     slots = SwapSlots(capacity: pageCount)
+    if leftover > 0 || punching != nil { slots.adoptLeftover(length: leftover, punching: punching) }
   }
 
   func nextMovable(in range: PageRange) -> PageRange? {

@@ -8,6 +8,9 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   private let table: Table
   private let lock: Lock
   private var books = LedgerBooks(pageCount: 0)
+  /// Slots with content that nobody needs, from the file's beginning on, while the books are closed.
+  private var leftover = 0
+  private var punching: SlotRange?
 
   package init(pageCount: Int, table: Table, lock: Lock) {
     self.pageCount = pageCount
@@ -20,7 +23,12 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// Whether pages are monitored. Closed books cost no memory, and every page is the guest's.
   package var isOpen: Bool { locked { books.isOpen } }
 
-  package func open() { locked { books = LedgerBooks(pageCount: pageCount) } }
+  package func open() {
+    locked {
+      books = LedgerBooks(pageCount: pageCount, leftover: leftover, punching: punching)
+      leftover = 0
+    }
+  }
 
   /// Monitoring is being ended: no process may join until that is done.
   package var isClosing: Bool { locked { books.isClosing } }
@@ -30,6 +38,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// - Precondition: every page is the guest's again, or the tenant is dead.
   package func close() {
     locked {
+      leftover = max(leftover, books.slots.length)
       books = LedgerBooks(pageCount: 0)
       table.reset()
     }
@@ -302,6 +311,43 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
         } else {
           endAbandonedWrite(page, old, slot)
         }
+      }
+    }
+  }
+
+  // MARK: Giving the disk its space back
+
+  /// Slots that hold something that nobody needs.
+  package var wastedSlots: Int { locked { books.isOpen ? books.slots.punchableCount : leftover } }
+
+  /// The file has been emptied.
+  package func fileEmptied() { locked { leftover = 0 } }
+
+  /// The next slots to be punched; one run at a time, until `endPunch`.
+  package func beginPunch(limit: Int) -> SlotRange? {
+    locked {
+      if books.isOpen {
+        punching = books.slots.beginPunch(limit: limit)
+      } else if leftover > 0 {
+        let start = max(0, leftover - limit)
+        punching = SwapSlot(start)..<SwapSlot(leftover)
+        leftover = start
+      } else {
+        punching = nil
+      }
+      return punching
+    }
+  }
+
+  /// - Parameter isDone: whether the disk has its space back; else it is to be tried again.
+  package func endPunch(isDone: Bool) {
+    locked {
+      guard let run = punching else { return }
+      punching = nil
+      if books.isOpen {
+        books.slots.endPunch(run, isDone: isDone)
+      } else if !isDone {
+        leftover = max(leftover, run.upperBound.rawValue)
       }
     }
   }

@@ -9,10 +9,12 @@ package struct SwapSlots: Sendable {
   package var usedCount: Int { used.count }
   /// Reads under way.
   package var pinnedRuns: Int { pinned.count }
-  /// One past the highest slot ever handed out: the file's length in pages.
+  /// One past the highest slot that may hold anything: the file's length in pages.
   package private(set) var length = 0
 
   private var used: PageBitmap
+  /// Free slots whose content still takes space on the disk.
+  private var punchable: PageBitmap
   /// Freed while they were being read: still `used`, owned by nobody.
   private var freedWhilePinned: PageBitmap
   /// Owner of each slot below `length`.
@@ -29,6 +31,7 @@ package struct SwapSlots: Sendable {
     precondition(capacity <= Int(UInt32.max), "more slots than an owner's number can tell")
     self.capacity = capacity
     used = PageBitmap(capacity: capacity)
+    punchable = PageBitmap(capacity: capacity)
     freedWhilePinned = PageBitmap(capacity: capacity)
     pinned.reserveCapacity(Self.expectedPins)
   }
@@ -43,6 +46,7 @@ package struct SwapSlots: Sendable {
     precondition(wanted > 0, "an allocation of no slots")
     guard let run = findRun(wanted) else { return nil }
     used.insert(run)
+    punchable.remove(run)
     if run.upperBound > length {
       owners.append(contentsOf: repeatElement(0, count: run.upperBound - length))
       length = run.upperBound
@@ -82,6 +86,35 @@ package struct SwapSlots: Sendable {
     }
   }
 
+  /// Free slots whose content still takes space on the disk.
+  package var punchableCount: Int { punchable.count }
+
+  /// The next such slots; they are taken until `endPunch`, so that nobody writes to them meanwhile.
+  package mutating func beginPunch(limit: Int) -> SlotRange? {
+    guard let run = punchable.nextRun(from: 0, before: capacity, limit: limit) else { return nil }
+    punchable.remove(run)
+    used.insert(run)
+    return SwapSlot(run.lowerBound)..<SwapSlot(run.upperBound)
+  }
+
+  /// - Parameter isDone: whether the disk has its space back; else it is to be tried again.
+  package mutating func endPunch(_ slots: SlotRange, isDone: Bool) {
+    let run = slots.lowerBound.rawValue..<slots.upperBound.rawValue
+    used.remove(run)
+    if !isDone { punchable.insert(run) }
+    searchStart = min(searchStart, run.lowerBound)
+  }
+
+  /// An earlier life has left content in the file, up to this length.
+  ///
+  /// - Parameter punching: what is just being punched; `endPunch` will tell of it.
+  package mutating func adoptLeftover(length: Int, punching: SlotRange?) {
+    punchable.insert(0..<length)
+    self.length = punching.map { max(length, $0.upperBound.rawValue) } ?? length
+    owners = Array(repeating: 0, count: self.length)
+    if let punching { used.insert(punching.lowerBound.rawValue..<punching.upperBound.rawValue) }
+  }
+
   /// Makes a slot taken that a record of an earlier run names.
   package mutating func adopt(_ slot: SwapSlot, owner page: PageIndex) {
     used.insert(slot.rawValue)
@@ -100,6 +133,7 @@ package struct SwapSlots: Sendable {
 
   private mutating func release(_ slot: Int) {
     used.remove(slot)
+    punchable.insert(slot)
     searchStart = min(searchStart, slot)
   }
 

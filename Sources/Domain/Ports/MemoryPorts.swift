@@ -36,7 +36,9 @@ package protocol SwapFile: Sendable {
   func makeDurable() throws(PortFailure)
   /// Fills the buffer's first pages; a short read is a failure (EIO).
   func read(_ slots: SlotRange, into buffer: Buffer) throws(PortFailure)
-  /// Empties the file and gives the disk its space back.
+  /// Gives the disk the slots' space back; they read as zeros then.
+  func punch(_ slots: SlotRange) throws(PortFailure)
+  /// Empties the file at once.
   func truncate() throws(PortFailure)
 }
 

@@ -10,6 +10,7 @@ package enum PortOperation: String, Sendable {
   case writeSwapFile = "writing the swap file"
   case readSwapFile = "reading the swap file"
   case flushSwapFile = "flushing the swap file"
+  case punchSwapFile = "giving back disk space of the swap file"
   case truncateSwapFile = "emptying the swap file"
   case checkFreeDisk = "looking up the free space for the swap file"
   case registerRange = "registering memory with the userfaultfd"

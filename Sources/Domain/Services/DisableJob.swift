@@ -1,5 +1,5 @@
 /// `disable`: brings everything back, first from staging, then from the swap file in file order, reading ahead; then stops
-/// monitoring. Faults are served all the while.
+/// monitoring, and empties the file. Faults are served all the while.
 package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   private typealias Completion = ReadCompletion<Ports.File.Buffer>
 
@@ -11,6 +11,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
 
   package private(set) var pages = 0
   private let memory: TenantMemory<Ports>
+  private let cleansUpGradually: Bool
   private var phase = Phase.staging
   private var stagingCursor = PageIndex(0)
   private var fileCursor = SwapSlot(0)
@@ -19,8 +20,10 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   private var completion: Completion?
   private var installIndex = 0
 
-  package init(memory: TenantMemory<Ports>) {
+  /// - Parameter cleansUpGradually: the swap file's content is left to `FileCleanup`.
+  package init(memory: TenantMemory<Ports>, cleansUpGradually: Bool = false) {
     self.memory = memory
+    self.cleansUpGradually = cleansUpGradually
     sizer = ChunkSizer(largest: memory.map.geometry.hugePagePages)
   }
 
@@ -253,7 +256,10 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     do throws(PortFailure) {
       try memory.endMonitoring()
       memory.ports.destroyStaging()
-      try memory.ports.file.truncate()
+      if !cleansUpGradually {
+        try memory.ports.file.truncate()
+        memory.ledger.fileEmptied()
+      }
     } catch { throw .port(error) }
     return .finished
   }

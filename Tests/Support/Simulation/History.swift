@@ -64,6 +64,7 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
       daemons.append(kernel.scheduler.spawn("reader \(number)") { self.serveFromFile() })
     }
     daemons.append(kernel.scheduler.spawn("releaser") { self.releaseStaging() })
+    daemons.append(kernel.scheduler.spawn("cleaner") { self.cleanUp() })
     kernel.scheduler.spawn("commands") { self.carryOutCommands() }
     kernel.isRunning = true
     kernel.scheduler.run()
@@ -142,6 +143,16 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
       if memory.ledger.counts.releasable == 0 { continue }
       releaserIsIdle = false
       do throws(PortFailure) { _ = try memory.releaseStaging(limit: kernel.random.within(1...12)) } catch {}
+    }
+  }
+
+  private func cleanUp() {
+    let cleanup = FileCleanup(memory: memory)
+    while !isOver {
+      let pause = kernel.random.within(10_000...plan.longestReleasePauseNanoseconds * 4)
+      kernel.scheduler.wait(for: "a while", atMost: UInt64(pause)) { self.isOver }
+      guard cleanup.isNeeded else { continue }
+      do throws(PortFailure) { try cleanup.step() } catch {}
     }
   }
 

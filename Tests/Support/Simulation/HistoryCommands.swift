@@ -36,7 +36,7 @@ extension History {
       outcome.writtenPages += job.pages
     case .disable:
       guard start(.disable) else { return }
-      var job = DisableJob(memory: memory)
+      var job = DisableJob(memory: memory, cleansUpGradually: kernel.random.chance(perMille: 300))
       finish(run(&job, abortsAfter: command.abortsAfter))
     }
   }

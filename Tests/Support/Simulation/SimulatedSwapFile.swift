@@ -68,6 +68,17 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
     kernel.perhapsYield()
   }
 
+  package func punch(_ range: SlotRange) throws(PortFailure) {
+    kernel.enterBlocking("file.punch(\(range.text))")
+    try kernel.mayFail(.punchSwapFile, ErrorNumber.inputOutput)
+    for slot in range {
+      if reads.contains(where: { $0.contains(slot) }) { kernel.fail("\(slot) is punched while it is read") }
+      slots[slot.rawValue] = nil
+      corrupted[slot.rawValue] = nil
+      kernel.perhapsYield()
+    }
+  }
+
   package func truncate() throws(PortFailure) {
     kernel.enterBlocking("file.truncate")
     if !reads.isEmpty { kernel.fail("the swap file is emptied while it is read") }
