@@ -155,4 +155,35 @@ import Testing
       model.members.removeAll()
     }
   }
+
+  @Test("a sparse set that spans several leaves is searched as any other")
+  func leafEdges() throws {
+    let edges = [0, 1, 32_766, 32_767, 32_768, 32_769, 65_535, 65_536, 98_303, 98_304, 100_000, 130_999]
+    try checkProperty("leaves and their model agree", cases: 4) { choices in
+      var bitmap = PageBitmap(capacity: 131_000)
+      var members: Set<Int> = []
+      try choices.rounds(upTo: 6) { choices in
+        let place = choices.element(of: edges)
+        let range = place..<min(131_000, place + choices.element(of: [1, 2, 64, 32_768]))
+        if choices.int(below: 3) > 0 {
+          choices.note("insert \(range)")
+          bitmap.insert(range)
+          members.formUnion(range)
+        } else {
+          choices.note("remove \(range)")
+          bitmap.remove(range)
+          members.subtract(range)
+        }
+        try requireEqual(bitmap.count, members.count, "count")
+        let sorted = members.sorted()
+        for start in edges {
+          let next = sorted.first { $0 >= start }
+          try requireEqual(bitmap.nextMember(from: start), next, "next member from \(start)")
+          try requireEqual(bitmap.lastMember(before: start), sorted.last { $0 < start }, "last before \(start)")
+          let gap = (start..<131_000).first { !members.contains($0) }
+          try requireEqual(bitmap.nextGap(from: start), gap, "next gap from \(start)")
+        }
+      }
+    }
+  }
 }

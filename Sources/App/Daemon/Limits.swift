@@ -1,9 +1,16 @@
 /// How much of the daemon its clients may take. What is beyond is refused by name, or waits.
+///
+/// "Of user": of one uid that is neither root nor the daemon's own. So one user can't keep the others out.
 enum Limits {
   static let connections = 1024
+  static let connectionsOfUser = 256
   static let tenants = 1024
-  /// Asked for by name; children that forks bring are served beyond it.
+  static let tenantsOfUser = 256
+  /// Asked for by name, each with a userfaultfd, a pidfd and a buffer; children that forks bring are served beyond it.
   static let processesOfTenant = 1024
+  static let processesOfUser = 2048
+  /// A tenant's pages, all together; its books take memory as its pages are out, about 30 bytes a page.
+  static let pagesOfUser = 1 << 31
   /// Packets of one connection that are handled before the others' turn comes.
   static let packetsPerTurn = 16
 }

@@ -10,6 +10,8 @@ enum Message: Sendable {
   /// Forks have brought children, who are being served; or it was found out which processes they are.
   case childrenForked(tenant: Tenant.Identifier, [UserfaultProcess])
   case childrenIdentified(tenant: Tenant.Identifier, areAll: Bool)
+  /// Those who asked for the tenant's status have been answered.
+  case reported(tenant: Tenant.Identifier)
   /// An answer that was worked out elsewhere.
   case reply(connection: UInt64, JSONValue)
 }

@@ -7,10 +7,17 @@ extension Server {
     do throws(SystemError) {
       while let socket = try listener.accept() {
         guard connections.count < Limits.connections else {
-          log.warning("a connection is refused: there are \(Limits.connections) already")
+          acceptLog.warning("a connection is refused: there are \(Limits.connections) already")
           continue  // closed by its deinit
         }
         let peer = try socket.peer()
+        guard
+          isPrivileged(peer.user)
+            || connections.values.count(where: { $0.user == peer.user }) < Limits.connectionsOfUser
+        else {
+          acceptLog.warning("a connection is refused: user \(peer.user) has \(Limits.connectionsOfUser) already")
+          continue
+        }
         let connection = Connection(token: takeToken(), socket: socket, user: peer.user, process: peer.process)
         try loop.add(socket.descriptor, token: connection.token)
         connections[connection.token] = connection

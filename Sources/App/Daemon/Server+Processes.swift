@@ -12,6 +12,7 @@ extension Server {
       throw ProtocolError(
         .noMemory, "the tenant has \(Limits.processesOfTenant) processes already, and no more are taken")
     }
+    try checkShare(of: tenant.user)
     try refuseKnown(packet.descriptors.first)
     let addition = try ProcessAddition(
       request, packet: packet, connection: connection, tenant: tenant,

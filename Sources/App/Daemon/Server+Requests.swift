@@ -70,7 +70,23 @@ extension Server {
   }
 
   private func maySee(_ tenant: Tenant, _ connection: Connection) -> Bool {
-    connection.user == 0 || connection.user == Machine.effectiveUser || connection.user == tenant.user
+    isPrivileged(connection.user) || connection.user == tenant.user
+  }
+
+  func isPrivileged(_ user: UInt32) -> Bool { user == 0 || user == Machine.effectiveUser }
+
+  /// - Throws: where a user has had its share.
+  func checkShare(of user: UInt32, adding pages: Int = 0) throws(ProtocolError) {
+    if isPrivileged(user) { return }
+    let own = tenants.values.filter { $0.user == user }
+    let shares = [
+      (own.count, pages > 0 ? 1 : 0, Limits.tenantsOfUser, "tenants"),
+      (own.reduce(0) { $0 + $1.processes.count + $1.joining }, 1, Limits.processesOfUser, "processes"),
+      (own.reduce(0) { $0 + $1.runtime.memory.map.pageCount }, pages, Limits.pagesOfUser, "pages"),
+    ]
+    for (count, more, limit, what) in shares where count + more > limit {
+      throw ProtocolError(.noMemory, "user \(user) has \(count) \(what), and may have \(limit) in all its tenants")
+    }
   }
 
   func register(_ request: RegisterRequest, _ packet: Packet, _ connection: Connection) throws(ProtocolError) {
@@ -87,6 +103,7 @@ extension Server {
     try refuseKnown(packet.descriptors.first)
     let registration = try Registration(
       request, packet: packet, peer: connection.process, shared: configuration.shared)
+    try checkShare(of: connection.user, adding: registration.memory.map.pageCount)
     do throws(RegionError) {
       try claims.claim(registration.requests, files: registration.files, tenant: registration.name)
     } catch { throw ProtocolError(error) }
@@ -134,17 +151,37 @@ extension Server {
     if let connection = command.connection.flatMap({ connections[$0] }) { report(tenant, to: connection) }
   }
 
-  /// Counting the resident pages walks the memfd, whose lock a tenant can hold: on a thread of its own.
+  /// Counting the resident pages walks the memfd, whose lock a tenant can hold: on a thread of the tenant's own, one at a time.
+  /// Who asks meanwhile is answered by the next walk.
   func report(_ tenant: Tenant, to connection: Connection) {
-    let (snapshot, mailbox, token) = (tenant.statusSnapshot, mailbox, connection.token)
     keepBusy(connection)
+    tenant.statusWaiters.append((connection.token, tenant.statusSnapshot))
+    if !tenant.isReporting { reportToAll(tenant) }
+  }
+
+  func reportToAll(_ tenant: Tenant) {
+    let waiters = tenant.statusWaiters
+    tenant.statusWaiters = []
+    tenant.isReporting = !waiters.isEmpty
+    guard tenant.isReporting else { return }
+    let (mailbox, identifier) = (mailbox, tenant.identifier)
     do throws(SystemError) {
       try Thread.runDetached(name: "status") {
-        do throws(ProtocolError) { mailbox.post(.reply(connection: token, try snapshot.reply())) } catch {
-          mailbox.post(.reply(connection: token, .object(["ok": .bool(false), "error": error.json])))
+        for (token, snapshot) in waiters {
+          do throws(ProtocolError) { mailbox.post(.reply(connection: token, try snapshot.reply())) } catch {
+            mailbox.post(.reply(connection: token, .object(["ok": .bool(false), "error": error.json])))
+          }
+        }
+        mailbox.post(.reported(tenant: identifier))
+      }
+    } catch {
+      tenant.isReporting = false
+      for (token, _) in waiters {
+        if let connection = connections[token] {
+          answer(connection, ProtocolError(.noMemory, error.description))
         }
       }
-    } catch { answer(connection, ProtocolError(.noMemory, error.description)) }
+    }
   }
 
   func answerGone(_ connection: Connection, _ tenant: Tenant) {

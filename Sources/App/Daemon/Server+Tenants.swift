@@ -160,6 +160,12 @@ extension Server {
       }
     }
     tenant.queue = []
+    for (token, _) in tenant.statusWaiters {
+      if let connection = connections[token] {
+        answer(connection, ProtocolError(.noSuchTenant, "tenant: \(tenant.name) is gone"))
+      }
+    }
+    tenant.statusWaiters = []
     if isEnding { endNextTenant() }
   }
 

@@ -31,6 +31,9 @@ final class Tenant {
   var warnings: [String] = []
   let runtime: TenantRuntime
   var lifecycle = Lifecycle()
+  /// Who asked for the status while others are being told.
+  var statusWaiters: [(connection: UInt64, snapshot: StatusSnapshot)] = []
+  var isReporting = false
   /// To be answered when the running job ends.
   var waiters: [Waiter] = []
   /// To be asked again when the running job ends. One for each waiting connection at most, and one for the daemon itself.

@@ -1,28 +1,33 @@
 /// A set of small integers (pages or slots) as a bit vector that is searched word by word.
 ///
-/// Memory: one bit per possible member. Range operations touch each 64-bit word once.
+/// Memory: one bit per possible member, in leaves of 4 KiB that are made when their first member comes, so that a large and
+/// sparse set is small. Range operations touch each 64-bit word once.
 package struct PageBitmap: Sendable {
   /// Members lie in `0..<capacity`.
   package let capacity: Int
   /// How many members there are.
   package private(set) var count = 0
-  private var words: [UInt64]
+  /// Empty where there are no members and never were.
+  private var leaves: [[UInt64]]
+
+  private static let leafWords = 512
+  private static let leafShift = 15
 
   package init(capacity: Int) {
     precondition(capacity >= 0, "a bitmap cannot have a negative capacity")
     self.capacity = capacity
-    words = [UInt64](repeating: 0, count: (capacity + 63) >> 6)
+    leaves = [[UInt64]](repeating: [], count: (capacity + (1 << Self.leafShift) - 1) >> Self.leafShift)
   }
 
-  package func contains(_ member: Int) -> Bool { words[member >> 6] >> UInt64(member & 63) & 1 == 1 }
+  package func contains(_ member: Int) -> Bool { word(member >> 6) >> UInt64(member & 63) & 1 == 1 }
 
   /// - Returns: whether it was not a member before.
   @discardableResult
   package mutating func insert(_ member: Int) -> Bool {
     precondition(member < capacity, "a member beyond the bitmap's capacity")
-    let bit: UInt64 = 1 << UInt64(member & 63)
-    guard words[member >> 6] & bit == 0 else { return false }
-    words[member >> 6] |= bit
+    guard !contains(member) else { return false }
+    makeLeaf(member >> Self.leafShift)
+    leaves[member >> Self.leafShift][member >> 6 & (Self.leafWords - 1)] |= 1 << UInt64(member & 63)
     count += 1
     return true
   }
@@ -30,31 +35,32 @@ package struct PageBitmap: Sendable {
   /// - Returns: whether it was a member before.
   @discardableResult
   package mutating func remove(_ member: Int) -> Bool {
-    let bit: UInt64 = 1 << UInt64(member & 63)
-    guard words[member >> 6] & bit != 0 else { return false }
-    words[member >> 6] &= ~bit
+    guard contains(member) else { return false }
+    leaves[member >> Self.leafShift][member >> 6 & (Self.leafWords - 1)] &= ~(1 << UInt64(member & 63))
     count -= 1
     return true
   }
 
   package mutating func insert(_ range: Range<Int>) {
     precondition(range.upperBound <= capacity, "a range beyond the bitmap's capacity")
-    Self.forEachWord(of: range) { index, mask in
-      count += (mask & ~words[index]).nonzeroBitCount
-      words[index] |= mask
+    Self.forEachWord(of: range) { leaf, index, mask in
+      makeLeaf(leaf)
+      count += (mask & ~leaves[leaf][index]).nonzeroBitCount
+      leaves[leaf][index] |= mask
     }
   }
 
   package mutating func remove(_ range: Range<Int>) {
     precondition(range.upperBound <= capacity, "a range beyond the bitmap's capacity")
-    Self.forEachWord(of: range) { index, mask in
-      count -= (mask & words[index]).nonzeroBitCount
-      words[index] &= ~mask
+    Self.forEachWord(of: range) { leaf, index, mask in
+      guard !leaves[leaf].isEmpty else { return }
+      count -= (mask & leaves[leaf][index]).nonzeroBitCount
+      leaves[leaf][index] &= ~mask
     }
   }
 
   package mutating func removeAll() {
-    for index in words.indices { words[index] = 0 }
+    for index in leaves.indices { leaves[index] = [] }
     count = 0
   }
 
@@ -66,16 +72,18 @@ package struct PageBitmap: Sendable {
 
   /// The last member before `end`.
   package func lastMember(before end: Int) -> Int? {
-    guard end > 0 else { return nil }
-    var index = (min(end, capacity) - 1) >> 6
-    guard index >= 0 else { return nil }
-    var word = words[index] & (~0 >> UInt64(63 - ((min(end, capacity) - 1) & 63)))
-    while word == 0 {
-      guard index > 0 else { return nil }
-      index -= 1
-      word = words[index]
+    let last = min(end, capacity) - 1
+    guard last >= 0 else { return nil }
+    var mask: UInt64 = ~0 >> UInt64(63 - (last & 63))
+    var index = last >> 6
+    while index >= 0 {
+      let word = word(index) & mask
+      if word != 0 { return (index << 6) + 63 - word.leadingZeroBitCount }
+      mask = ~0
+      // Over a leaf that is not there in one step.
+      index = leaves[index / Self.leafWords].isEmpty ? index / Self.leafWords * Self.leafWords - 1 : index - 1
     }
-    return (index << 6) + 63 - word.leadingZeroBitCount
+    return nil
   }
 
   /// The first run of consecutive members at or behind `start` that begins before `end`, cut at `end` and at `limit` members.
@@ -87,26 +95,47 @@ package struct PageBitmap: Sendable {
 
   private func next(from start: Int, flip: UInt64) -> Int? {
     guard start < capacity else { return nil }
-    var index = start >> 6
-    var word = (words[index] ^ flip) & (~0 << UInt64(start & 63))
-    while word == 0 {
-      index += 1
-      guard index < words.count else { return nil }
-      word = words[index] ^ flip
+    var mask: UInt64 = ~0 << UInt64(start & 63)
+    var index = start >> 6 & (Self.leafWords - 1)
+    for leaf in (start >> Self.leafShift)..<leaves.count {
+      if !leaves[leaf].isEmpty {
+        while index < Self.leafWords {
+          let word = (leaves[leaf][index] ^ flip) & mask
+          if word != 0 { return found(leaf, index, word) }
+          mask = ~0
+          index += 1
+        }
+      } else if flip != 0 {
+        return found(leaf, index, mask)
+      }
+      (index, mask) = (0, ~0)
     }
-    let found = (index << 6) + word.trailingZeroBitCount
-    return found < capacity ? found : nil
+    return nil
   }
 
-  private static func forEachWord(of range: Range<Int>, _ body: (_ index: Int, _ mask: UInt64) -> Void) {
+  private func found(_ leaf: Int, _ index: Int, _ word: UInt64) -> Int? {
+    let place = (leaf << Self.leafShift) + (index << 6) + word.trailingZeroBitCount
+    return place < capacity ? place : nil
+  }
+
+  private func word(_ number: Int) -> UInt64 {
+    let leaf = leaves[number / Self.leafWords]
+    return leaf.isEmpty ? 0 : leaf[number & (Self.leafWords - 1)]
+  }
+
+  private mutating func makeLeaf(_ leaf: Int) {
+    if leaves[leaf].isEmpty { leaves[leaf] = [UInt64](repeating: 0, count: Self.leafWords) }
+  }
+
+  private static func forEachWord(of range: Range<Int>, _ body: (_ leaf: Int, _ index: Int, _ mask: UInt64) -> Void) {
     guard !range.isEmpty else { return }
     let first = range.lowerBound >> 6
     let last = (range.upperBound - 1) >> 6
-    for index in first...last {
+    for word in first...last {
       var mask: UInt64 = ~0
-      if index == first { mask &= ~0 << UInt64(range.lowerBound & 63) }
-      if index == last { mask &= ~0 >> UInt64(63 - ((range.upperBound - 1) & 63)) }
-      body(index, mask)
+      if word == first { mask &= ~0 << UInt64(range.lowerBound & 63) }
+      if word == last { mask &= ~0 >> UInt64(63 - ((range.upperBound - 1) & 63)) }
+      body(word / leafWords, word & (leafWords - 1), mask)
     }
   }
 }
