@@ -101,8 +101,13 @@ struct DemoRun {
   private mutating func command(_ name: String, _ what: String) throws {
     let clock = SystemClock()
     let start = clock.nowNanoseconds
-    let reply = try report.withProgress(of: name, watcher) { () throws(Client.Failure) in
-      try client.ask(["op": .string(name), "tenant": .string(Demo.tenantName), "wait": true])
+    let request: [String: JSONValue] = ["op": .string(name), "tenant": .string(Demo.tenantName), "wait": true]
+    let reply: JSONValue
+    if report.showsProgress {
+      var progress = ProgressWatch(name, tenant: Demo.tenantName, client: client, watcher: watcher)
+      reply = try progress.ask(request)
+    } else {
+      reply = try client.ask(request)
     }
     try row(
       name, what, pages: reply["state_transition"]?["pages"]?.int ?? 0, nanoseconds: clock.nowNanoseconds - start)
@@ -137,10 +142,12 @@ struct DemoRun {
 
   /// The tenant's next answer of a kind; what comes before tells how far it is.
   private mutating func nextAnswer(_ key: String) throws(Demo.Failure) -> JSONValue {
+    let progress = ProgressLine(
+      step: key == "registered" ? "fill" : "compare", pageBytes: report.pageBytes, expectedPages: report.pageCount)
     while let line = tenant.readLine() {
       guard let answer = JSONValue.parse(Array(line.utf8)) else { continue }
       if answer[key] != nil { return answer }
-      if let done = answer["done"]?.int { report.showProgress(key == "registered" ? "fill" : "compare", pages: done) }
+      if let done = answer["done"]?.int, report.showsProgress { progress.draw(pages: done) }
     }
     throw Demo.Failure(message: "the tenant process has ended before its time")
   }
