@@ -25,7 +25,7 @@ struct Main {
     case let error as UsageError: (code, message) = ("usage", error.message)
     case let error as Client.Failure: (code, message, reply) = (error.code, error.message, error.reply)
     case let error as Serve.Failure: (code, message) = ("failed", error.message)
-    case let error as Demo.Failure: (code, message) = ("failed", error.message)
+    case let error as Demo.Failure: (code, message, reply) = ("failed", error.message, error.report)
     default: (code, message) = ("failed", "\(error)")
     }
     if arguments.contains("--json") {

@@ -29,8 +29,9 @@ enum Help {
     'swap-monitor COMMAND --help' tells more of each. --version prints the version.
 
     What takes longer than half a second shows how far it is, on a terminal. With --json every command but serve answers
-    with one JSON object on standard output, also where it fails: {"ok": false, "error": {"code": ..., "message": ...}},
-    with a code of PROTOCOL.md's, or "usage", "no-daemon", "interrupted" or "failed".
+    with one JSON object on standard output (status --watch: one a look), also where it fails:
+    {"ok": false, "error": {"code": ..., "message": ...}}, with a code of PROTOCOL.md's, or "usage", "no-daemon",
+    "interrupted" or "failed".
     Exit codes: 0 done, 1 failed, 2 wrong usage.
     """
 

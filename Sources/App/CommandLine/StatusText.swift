@@ -9,22 +9,23 @@ enum StatusText {
 
   /// A line a tenant.
   ///
-  /// - Parameter rates: faults a second, for a column of their own.
+  /// - Parameter rates: faults a second, shown instead of the faults since `enable`.
   static func table(_ replies: [JSONValue], rates: [String: Double]? = nil) -> String {
     if replies.isEmpty { return "no tenants\n" }
-    let header = ["TENANT", "STATE", "SIZE", "GUEST", "STAGING", "FILE", "FAULTS"]
-    var table = Table(header + (rates == nil ? [] : ["FAULTS/S"]), numbers: Set(2...7))
+    let lastColumn = rates == nil ? "FAULTS" : "FAULTS/S"
+    var table = Table(["TENANT", "STATE", "SIZE", "GUEST", "STAGING", "FILE", lastColumn], numbers: Set(2...6))
     for reply in replies {
       let name = reply["tenant"]?.text ?? "?"
+      // The state does not tell that `enable` runs.
+      let state = (reply["state"]?.text ?? "?") + (reply["operation"] == "enable" ? " (enable)" : "")
       func size(_ key: String) -> String {
         ByteSize.text(UInt64(reply["metrics"]?[key]?.int ?? 0) * UInt64(reply["page_size"]?.int ?? 4096))
       }
-      table.add(
-        [
-          name, (reply["state"]?.text ?? "?") + (reply["operation"]?.text.map { " (\($0))" } ?? ""),
-          ByteSize.text(UInt64(reply["size"]?.int ?? 0)), size("resident_pages"), size("staging_pages"),
-          size("swap_pages"), "\(faults(reply))",
-        ] + (rates == nil ? [] : [rates?[name].map { ByteSize.decimals($0, 0) } ?? ""]))
+      table.add([
+        name, state, ByteSize.text(UInt64(reply["size"]?.int ?? 0)), size("resident_pages"), size("staging_pages"),
+        size("swap_pages"),
+        rates.map { $0[name].map { ByteSize.decimals($0, 0) } ?? "" } ?? "\(faults(reply))",
+      ])
     }
     return table.text
   }

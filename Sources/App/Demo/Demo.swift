@@ -3,7 +3,11 @@ internal import Domain
 
 /// `swap-monitor demo`: a daemon and a tenant, both processes of their own, and every byte checked.
 enum Demo {
-  struct Failure: Error { let message: String }
+  struct Failure: Error {
+    let message: String
+    /// The report that tells of it, with --json.
+    var report: JSONValue?
+  }
 
   static let tenantName = "demo"
   /// Touches of different turns go to different pages.
@@ -44,8 +48,12 @@ enum Demo {
     Directory.removeFile("\(directory)/socket")
     Directory.remove(directory)
     let mismatches = try run.play(touches: min(touchesPerTurn, report.pageCount / 64))
-    run.report.finish(mismatches: mismatches)
-    if mismatches > 0 { throw Failure(message: "\(mismatches) pages came back wrong") }
+    let isRight = mismatches == 0
+    // One JSON object in all: a failure takes the report along.
+    if isRight || !run.report.printsJSON { run.report.finish(mismatches: mismatches) }
+    guard isRight else {
+      throw Failure(message: "\(mismatches) pages came back wrong", report: run.report.json(mismatches))
+    }
   }
 
   /// The daemon needs a moment until it listens.

@@ -77,7 +77,7 @@ struct DemoReport {
 
   // MARK: Words and figures
 
-  private func json(_ mismatches: Int) -> JSONValue {
+  func json(_ mismatches: Int) -> JSONValue {
     .object([
       "pages": .int(pageCount), "page_size": .int(pageBytes), "user_mode_only": .bool(isUserModeOnly),
       "rows": .array(
