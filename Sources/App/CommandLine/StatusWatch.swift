@@ -43,7 +43,7 @@ struct StatusWatch {
     guard Console.isTerminal else { return Console.write((isFirst ? "" : "\n") + text) }
     // Line by line over what stands there, which flickers less than an empty screen would; what does not fit is cut.
     let (columns, rows) = Console.terminalSize
-    let lines = text.split(separator: "\n").prefix(rows - 1).map { "\($0.prefix(columns))\u{1B}[K\n" }
+    let lines = text.split(separator: "\n").prefix(rows - 1).map { "\($0.prefix(columns - 1))\u{1B}[K\n" }
     Console.write((isFirst ? "\u{1B}[2J" : "") + "\u{1B}[H\(lines.joined())\u{1B}[J")
   }
 }
