@@ -32,6 +32,12 @@ class PlayedDaemon:
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection):
+        try:
+            self.answer(connection)
+        except OSError:
+            pass  # the program was interrupted, or has what it wanted
+
+    def answer(self, connection):
         while packet := connection.recv(65536):
             op = json.loads(packet)["op"]
             if op == "status" and self.refuses_status:
@@ -46,10 +52,7 @@ class PlayedDaemon:
                 metrics = {"resident_pages": round(262144 * (1 - done))}
                 reply = {"ok": True, "tenant": "vm1", "state": "Pending", "page_size": 4096, "metrics": metrics}
                 reply["warnings"] = ["the disk is slow"]
-            try:
-                connection.send(json.dumps(reply).encode())
-            except OSError:
-                return  # it was interrupted
+            connection.send(json.dumps(reply).encode())
 
 
 def run(daemon_options, *arguments, interrupt_on=None):
