@@ -11,24 +11,30 @@ struct Main {
     do {
       try dispatch(arguments)
       return Console.hasFailed ? 1 : 0
-    } catch let error as UsageError {
-      let command = arguments.first.map { Help.commands.contains($0) ? " \($0)" : "" } ?? ""
-      Console.writeError("swap-monitor: \(error.message)\nTry 'swap-monitor\(command) --help'.\n")
-      return 2
-    } catch let error as Client.Failure {
-      if let reply = error.reply, arguments.contains("--json") {
-        Console.write(String(decoding: reply.bytes, as: UTF8.self) + "\n")
-      } else {
-        Console.writeError("swap-monitor: \(error.message)\n")
-      }
-    } catch let error as Serve.Failure {
-      Console.writeError("swap-monitor: \(error.message)\n")
-    } catch let error as Demo.Failure {
-      Console.writeError("swap-monitor: \(error.message)\n")
     } catch {
-      Console.writeError("swap-monitor: \(error)\n")
+      report(error, arguments)
+      return error is UsageError ? 2 : 1
     }
-    return 1
+  }
+
+  /// To people on standard error, to programs (`--json`) on standard output, in the form of the daemon's own refusals.
+  private static func report(_ error: any Error, _ arguments: [String]) {
+    var reply: JSONValue?
+    let (code, message): (String, String)
+    switch error {
+    case let error as UsageError: (code, message) = ("usage", error.message)
+    case let error as Client.Failure: (code, message, reply) = (error.code, error.message, error.reply)
+    case let error as Serve.Failure: (code, message) = ("failed", error.message)
+    case let error as Demo.Failure: (code, message, reply) = ("failed", error.message, error.report)
+    default: (code, message) = ("failed", "\(error)")
+    }
+    if arguments.contains("--json") {
+      let error: JSONValue = ["code": .string(code), "message": .string(message)]
+      return ClientCommands.printJSON(reply ?? ["ok": false, "error": error])
+    }
+    let command = arguments.first.map { Help.commands.contains($0) ? " \($0)" : "" } ?? ""
+    let advice = error is UsageError ? "Try 'swap-monitor\(command) --help'.\n" : ""
+    Console.writeError("swap-monitor: \(message)\n\(advice)")
   }
 
   private static func dispatch(_ arguments: [String]) throws {
@@ -40,9 +46,11 @@ struct Main {
     case DemoTenant.command: try DemoTenant.run(rest)
     case "list": try ClientCommands.list(rest)
     case "status": try ClientCommands.status(rest)
-    case "enable", "trim", "out", "disable": try ClientCommands.command(command, rest)
+    case "enable", "trim", "out", "disable", "unregister": try ClientCommands.command(command, rest)
     case "help" where rest.first.map { Help.commands.contains($0) } == true: try dispatch([rest[0], "--help"])
     case "--help", "-h", "help": Console.write(Help.main + "\n")
+    case "--version" where rest.contains("--json"):
+      ClientCommands.printJSON(["ok": true, "version": .string(Defaults.version)])
     case "--version": Console.write("swap-monitor \(Defaults.version)\n")
     default: throw UsageError(message: "unknown command \"\(command)\"")
     }

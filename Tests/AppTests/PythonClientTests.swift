@@ -24,10 +24,20 @@ struct PythonClientTests {
     ])
   func `it finds all its bytes right`(_ name: String) throws {
     let daemon = try Daemon()
-    let script = #filePath.split(separator: "/").dropLast(2).reduce("") { "\($0)/\($1)" } + "/Clients/\(name)"
-    let child = try ChildProcess(
-      executable: try #require(python), arguments: ["-B", script, daemon.socketPath], keepsErrors: true)
-    #expect(child.readLine() == "verified")
-    #expect(child.end() == 0)
+    try expectVerified(name, daemon.socketPath)
   }
+}
+
+/// The command line on a terminal, before a daemon that the script plays.
+struct TerminalTests {
+  @Test(.enabled(if: python != nil, "python3 is not installed"))
+  func `progress, Ctrl-C and the watch`() throws { try expectVerified("terminal.py", program) }
+}
+
+private func expectVerified(_ name: String, _ argument: String) throws {
+  let script = #filePath.split(separator: "/").dropLast(2).reduce("") { "\($0)/\($1)" } + "/Clients/\(name)"
+  let child = try ChildProcess(
+    executable: try #require(python), arguments: ["-B", script, argument], keepsErrors: true)
+  #expect(child.readLine() == "verified")
+  #expect(child.end() == 0)
 }

@@ -18,6 +18,7 @@ CLONE_VFORK = 0x4000
 
 
 def hang(seconds):
+    time.sleep(0.1)  # until the main thread sleeps: the child would wait for ever for an interpreter lock held elsewhere
     if ctypes.CDLL(None).syscall(SYS_CLONE, CLONE_VFORK | signal.SIGCHLD, 0, 0, 0, 0) == 0:
         time.sleep(seconds)
         os._exit(0)

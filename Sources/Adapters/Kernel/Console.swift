@@ -12,7 +12,16 @@ package enum Console {
   private static let failed = Atomic(false)
 
   package static func writeError(_ text: String) { _ = put(text, to: STDERR_FILENO) }
-  package static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
+
+  /// Whether standard output is a terminal that can redraw a line.
+  package static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 && Machine.environment("TERM") != "dumb" }
+
+  /// The terminal's size in characters, as of now; 80 by 24 where it does not say.
+  package static var terminalSize: (columns: Int, rows: Int) {
+    var size = winsize()
+    guard ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0, size.ws_row > 0 else { return (80, 24) }
+    return (Int(size.ws_col), Int(size.ws_row))
+  }
 
   /// A line of standard input, without its end; nil at the end.
   package static func readLine() -> String? {

@@ -59,6 +59,16 @@ struct Arguments {
     return size
   }
 
+  /// In nanoseconds.
+  func seconds(_ name: String, _ allowed: ClosedRange<Double>) throws(UsageError) -> UInt64? {
+    guard let text = value(name) else { return nil }
+    guard let seconds = Double(text), allowed.contains(seconds) else {
+      let (least, most) = (ByteSize.decimals(allowed.lowerBound, 1), ByteSize.decimals(allowed.upperBound, 0))
+      throw UsageError(message: "--\(name): \"\(text)\"; a number of seconds from \(least) to \(most) is right")
+    }
+    return UInt64(seconds * 1e9)
+  }
+
   /// - Throws: unless there are as many words as `allowed` says.
   func expectWords(_ allowed: ClosedRange<Int>, _ what: String) throws(UsageError) {
     guard allowed.contains(words.count) else {

@@ -7,9 +7,9 @@ enum ClientCommands {
     if arguments.has("help") { return Console.write(Help.list + "\n") }
     try arguments.expectWords(0...0, "")
     let tenants = try client(arguments).list()
-    if arguments.has("json") { return printJSON(["ok": true, "tenants": .array(tenants)]) }
+    if arguments.has("json") { return printJSON(json(tenants, of: nil)) }
     if tenants.isEmpty { return Console.write("no tenants\n") }
-    var table = Table(["TENANT", "STATE", "SIZE", "PIDS"])
+    var table = Table(["TENANT", "STATE", "SIZE", "PIDS"], numbers: [2])
     for tenant in tenants {
       let pids = (tenant["pids"]?.elements ?? []).compactMap { $0.int.map { "\($0)" } }
       table.add([
@@ -21,96 +21,105 @@ enum ClientCommands {
   }
 
   static func status(_ words: [String]) throws {
-    let arguments = try Arguments(words, valued: ["socket"], flags: ["json", "help"])
+    let arguments = try Arguments(words, valued: ["socket", "interval"], flags: ["json", "help", "watch"])
     if arguments.has("help") { return Console.write(Help.status + "\n") }
     try arguments.expectWords(0...1, "")
+    let interval = try arguments.seconds("interval", 0.1...86_400)
+    let tenant = arguments.words.first
     let client = try client(arguments)
-    var replies: [JSONValue] = []
-    if let name = arguments.words.first {
-      replies = [try client.ask(["op": .string("status"), "tenant": .string(name)])]
-    } else {
-      for tenant in try client.list() {
-        guard let name = tenant["tenant"] else { continue }
-        let reply = try client.exchange(["op": .string("status"), "tenant": name])
-        if reply["ok"]?.isTrue == true { replies.append(reply) }  // else it has gone since
-      }
+    if arguments.has("watch") || interval != nil {
+      let watch = StatusWatch(
+        tenant: tenant, printsJSON: arguments.has("json"), intervalNanoseconds: interval ?? 1_000_000_000)
+      return try watch.run(client)
     }
-    if arguments.has("json") {
-      return printJSON(arguments.words.isEmpty ? ["ok": true, "tenants": .array(replies)] : replies[0])
-    }
-    if replies.isEmpty { Console.write("no tenants\n") }
-    for reply in replies { Console.write(describe(reply)) }
+    let replies = try statuses(client, tenant)
+    Console.writeError(warnings(replies))
+    if arguments.has("json") { return printJSON(json(replies, of: tenant)) }
+    Console.write(tenant == nil ? StatusText.table(replies) : replies.map { StatusText.block($0) }.joined())
   }
 
+  /// The fields of a request that flags of the command line set.
+  private static let switches = ["accept-dma-risk": "accept_dma_risk", "slow-file-cleanup": "slow_file_cleanup"]
+
   static func command(_ name: String, _ words: [String]) throws {
-    let flags: Set<String> = ["json", "help", name == "enable" ? "accept-dma-risk" : "no-wait"]
-    let arguments = try Arguments(words, valued: ["socket"], flags: flags)
+    let flags: Set<String> =
+      switch name {
+      case "enable": ["accept-dma-risk"]
+      case "disable": ["no-wait", "slow-file-cleanup"]
+      case "unregister": []
+      default: ["no-wait"]
+      }
+    let arguments = try Arguments(words, valued: ["socket"], flags: flags.union(["json", "help"]))
     if arguments.has("help") { return Console.write(Help.command(name) + "\n") }
     try arguments.expectWords(1...1, "\(name) needs a tenant's name; 'swap-monitor list' shows them")
-    let request: [String: JSONValue] = [
-      "op": .string(name), "tenant": .string(arguments.words[0]), "wait": .bool(!arguments.has("no-wait")),
-      "accept_dma_risk": .bool(arguments.has("accept-dma-risk")),
-    ]
-    let reply = try client(arguments).ask(request)
+    let (tenant, waits) = (arguments.words[0], !arguments.has("no-wait"))
+    var request: [String: JSONValue] = ["op": .string(name), "tenant": .string(tenant), "wait": .bool(waits)]
+    for (flag, field) in switches where arguments.has(flag) { request[field] = true }
+    let reply = try ask(name, tenant, request, arguments)
+    Console.writeError(warnings([reply]))
     if arguments.has("json") { return printJSON(reply) }
-    Console.write(describe(reply))
+    Console.write(
+      name == "unregister" ? "\(tenant): everything is back, and it is forgotten\n" : StatusText.block(reply))
+  }
+
+  private static func ask(
+    _ name: String, _ tenant: String, _ request: [String: JSONValue], _ arguments: Arguments
+  ) throws -> JSONValue {
+    let client = try client(arguments)
+    let showsProgress = request["wait"] == true && !arguments.has("json") && Console.isTerminal
+    let signals = showsProgress ? try EndSignals() : nil
+    do throws(Client.Failure) {
+      guard showsProgress else { return try client.ask(request) }
+      var watcher: Client?
+      do throws(Client.Failure) { watcher = try Self.client(arguments) } catch {}  // then no figures are shown
+      var progress = ProgressWatch(name, tenant: tenant, client: client, watcher: watcher, signals: signals)
+      return try progress.ask(request)
+    } catch { throw explained(error, tenant, client) }
+  }
+
+  // MARK: What they share
+
+  /// - Parameter tenant: nil for those of all.
+  static func statuses(_ client: Client, _ tenant: String?) throws(Client.Failure) -> [JSONValue] {
+    if let tenant {
+      do throws(Client.Failure) { return [try client.ask(["op": "status", "tenant": .string(tenant)])] } catch {
+        throw explained(error, tenant, client)
+      }
+    }
+    var replies: [JSONValue] = []
+    for tenant in try client.list() {
+      guard let name = tenant["tenant"] else { continue }
+      let reply = try client.exchange(["op": "status", "tenant": name])
+      if reply["ok"]?.isTrue == true { replies.append(reply) }  // else it has gone since
+    }
+    return replies
+  }
+
+  static func json(_ replies: [JSONValue], of tenant: String?) -> JSONValue {
+    tenant == nil ? ["ok": true, "tenants": .array(replies)] : replies[0]
+  }
+
+  static func printJSON(_ value: JSONValue) { Console.write(String(decoding: value.bytes, as: UTF8.self) + "\n") }
+
+  /// What the daemon warns of, a line each.
+  static func warnings(_ replies: [JSONValue]) -> String {
+    replies.flatMap { $0["warnings"]?.elements ?? [] }.compactMap { $0.text.map { "warning: \($0)\n" } }.joined()
   }
 
   private static func client(_ arguments: Arguments) throws(Client.Failure) -> Client {
     try Client(path: arguments.value("socket") ?? Defaults.socketPath())
   }
 
-  private static func printJSON(_ value: JSONValue) {
-    Console.write(String(decoding: value.bytes, as: UTF8.self) + "\n")
-  }
-
-  private static func describe(_ reply: JSONValue) -> String {
-    let name = reply["tenant"]?.text ?? "?"
-    guard let metrics = reply["metrics"] else { return "\(name): \(reply["state"]?.text ?? "done")\n" }
-    let pageBytes = UInt64(reply["page_size"]?.int ?? 4096)
-    func pages(_ key: String) -> Int { metrics[key]?.int ?? 0 }
-    func amount(_ key: String) -> String { "\(pages(key)) pages (\(ByteSize.text(UInt64(pages(key)) * pageBytes)))" }
-    let operation = reply["operation"]?.text.map { ", \($0) runs" } ?? ""
-    var text = "\(name): \(reply["state"]?.text ?? "?")\(operation)\n"
-    text += "  in the guest      \(amount("resident_pages"))\n"
-    text += "  in staging        \(amount("staging_pages"))\n"
-    text += "  in the swap file  \(amount("swap_pages"))\n"
-    if pages("unreadable_pages") > 0 { text += "  unreadable        \(amount("unreadable_pages"))\n" }
-    text += "  faults served     \(pages("copied_from_staging_pages")) from staging, "
-    text += "\(pages("copied_from_file_pages")) from the file, \(pages("zeroed_pages")) zero, "
-    text += "\(pages("redundant_pages")) redundant\n"
-    if let last = reply["state_transition"] {
-      let what = reply["operation"]?.text ?? reply["last_operation"]?.text ?? "none"
-      text += "  last operation    \(what): \(last["pages"]?.int ?? 0) pages in \(last["time_ms"]?.int ?? 0) ms\n"
+  /// A refusal with what to do next.
+  private static func explained(_ refusal: Client.Failure, _ tenant: String, _ client: Client) -> Client.Failure {
+    var message = refusal.message
+    if refusal.code == "no-such-tenant" {
+      do throws(Client.Failure) {
+        message = TenantHint.text(for: tenant, among: try client.list().compactMap { $0["tenant"]?.text })
+      } catch {}  // the refusal itself has to do
+    } else if let state = refusal.reply?["error"]?["state"]?.text, ["Ready", "Active"].contains(state) {
+      message += ". Ask 'swap-monitor enable \(tenant)' first"
     }
-    if let failure = reply["failure"] {
-      text += "  failure           \(failure["message"]?.text ?? "?") (\(failure["code"]?.text ?? "?"))\n"
-    }
-    return text
-  }
-}
-
-/// Columns that line up.
-struct Table {
-  private var rows: [[String]]
-
-  init(_ header: [String]) { rows = [header] }
-
-  mutating func add(_ row: [String]) { rows.append(row) }
-
-  var text: String {
-    let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-    return rows.map { row in
-      let cells = zip(row, widths).map { cell, width in cell + String(repeating: " ", count: width - cell.count) }
-      return cells.joined(separator: "  ").trimmingTrailingSpaces + "\n"
-    }.joined()
-  }
-}
-
-extension String {
-  fileprivate var trimmingTrailingSpaces: String {
-    var text = self[...]
-    while text.last == " " { text = text.dropLast() }
-    return String(text)
+    return Client.Failure(code: refusal.code, message: message, reply: refusal.reply)
   }
 }

@@ -1,6 +1,8 @@
 /// What `--help` says.
 enum Help {
-  static let commands: Set<String> = ["demo", "serve", "list", "status", "enable", "trim", "out", "disable"]
+  static let commands: Set<String> = [
+    "demo", "serve", "list", "status", "enable", "trim", "out", "disable", "unregister",
+  ]
 
   static let main = """
     swap-monitor gives back the memory of idle virtual machines, and returns it page by page when it is touched.
@@ -10,16 +12,26 @@ enum Help {
       demo                  watch a gigabyte of a process go to disk and come back, every byte checked
       serve                 run the daemon (VMMs and other programs register with it, see PROTOCOL.md)
       list                  the tenants: state, size, processes
-      status [TENANT]       where a tenant's pages are, and what was done last (every tenant's without a name)
+      status [TENANT]       where a tenant's pages are, and what was done last; a line each without a name; --watch
       enable TENANT         take a tenant's resident memory out into staging
       trim TENANT           drop staged pages that are zero, or unchanged since they were last written out
       out TENANT            write staged pages to the swap file
       disable TENANT        bring everything back and stop monitoring
+      unregister TENANT     the same, and forget the tenant
 
     A tenant's way: enable, then minutes later trim and out; whatever it touches comes back by itself; disable ends it.
 
+      swap-monitor enable vm1 && sleep 300 && swap-monitor trim vm1 && swap-monitor out vm1
+      swap-monitor status --watch
+      swap-monitor disable vm1
+
     All but serve and demo speak to a running daemon; --socket PATH or $SWAP_MONITOR_SOCKET says where it listens.
     'swap-monitor COMMAND --help' tells more of each. --version prints the version.
+
+    What takes longer than half a second shows how far it is, on a terminal. With --json every command but serve answers
+    with one JSON object on standard output (status --watch: one a look), also where it fails:
+    {"ok": false, "error": {"code": ..., "message": ...}}, with a code of PROTOCOL.md's, or "usage", "no-daemon",
+    "interrupted" or "failed".
     Exit codes: 0 done, 1 failed, 2 wrong usage.
     """
 
@@ -60,37 +72,72 @@ enum Help {
     Usage: swap-monitor list [--socket PATH] [--json]
 
     Shows the tenants that you may see: root all, others those that their own user registered.
+
+      swap-monitor list --json | jq -r '.tenants[].tenant'          their names alone
     """
 
   static let status = """
-    Usage: swap-monitor status [TENANT] [--socket PATH] [--json]
+    Usage: swap-monitor status [TENANT] [--watch] [--interval SECONDS] [--socket PATH] [--json]
 
     Shows where a tenant's pages are: resident in the guest, in staging memory, in the swap file only; how many faults were
-    served from where since the last enable; and the pages and time of the last operation. Without a name, every tenant.
+    served from where since the last enable; and the pages and time of the last operation. Without a name, a line for every
+    tenant.
+
+      --watch               look again every second, with the faults a second between two looks, until Ctrl-C; ends with
+                            exit code 1 when the daemon, or the tenant of that name, goes away
+      --interval SECONDS    watch, with another pause: 0.1 or more
+
+      swap-monitor status vm1
+      swap-monitor status --watch
+      swap-monitor status vm1 --interval 60 --json >> vm1.log       a JSON object a minute
     """
 
   static func command(_ name: String) -> String {
-    let what =
+    let (what, options, example) =
       switch name {
       case "enable":
-        "Moves all resident memory of the tenant into staging memory. What it touches comes back by itself."
-      case "trim": "Drops staged pages that are zero, or unchanged since they were last written to the swap file."
-      case "out": "Writes staged pages to the swap file and frees their memory."
-      default: "Brings all of the tenant's memory back and stops monitoring it."
+        (
+          """
+          Moves all resident memory of the tenant into staging memory. What it touches comes back by itself. trim and out
+          come next: the longer after it, the more of what is in use has come back before.
+
+          Waits for the end and shows the result. While memory is moved, the tenant's processes are stopped (SIGSTOP), unless
+          it registered with "freeze": "caller"; then only its own connection may ask.
+          """,
+          "\n  --accept-dma-risk     also where the processes show signs of direct, asynchronous or device I/O",
+          "enable vm1 && sleep 300 && swap-monitor trim vm1"
+        )
+      case "trim":
+        (
+          """
+          Drops staged pages that are zero, or unchanged since they were last written to the swap file. It needs no disk, and
+          spares out work. The tenant must be Pending, as enable leaves it. Waits for the end and shows the result.
+          """, noWait, "trim vm1 && swap-monitor out vm1"
+        )
+      case "out":
+        (
+          """
+          Writes staged pages to the swap file and frees their memory. The tenant must be Pending, as enable leaves it; another
+          enable, or disable, ends the writing. Waits for the end and shows the result.
+          """, noWait, "out vm1 --no-wait; swap-monitor status vm1 --watch"
+        )
+      case "disable":
+        (
+          """
+          Brings all of the tenant's memory back and stops monitoring it, in any state. The tenant stays registered, and can be
+          enabled again. Waits for the end and shows the result.
+          """,
+          noWait + "\n  --slow-file-cleanup   empty the swap file little by little, in the background",
+          "disable vm1"
+        )
+      default:
+        (
+          """
+          Brings all of the tenant's memory back, stops monitoring it, and forgets the tenant, which runs on without
+          swap-monitor. (disable does the same, and keeps it registered.) Waits for the end.
+          """, "", "unregister vm1"
+        )
       }
-    let options =
-      name == "enable"
-      ? """
-      Waits for the end and shows the result. While memory is moved, the tenant's processes are stopped (SIGSTOP), unless it
-      registered with "freeze": "caller"; then only its own connection may ask.
-
-        --accept-dma-risk     also where the processes show signs of direct, asynchronous or device I/O
-      """
-      : """
-      Waits for the end and shows the result.
-
-        --no-wait             return as soon as it has begun
-      """
     return """
       Usage: swap-monitor \(name) TENANT [OPTIONS]
 
@@ -98,6 +145,10 @@ enum Help {
       \(options)
         --socket PATH         the daemon's socket, as for serve
         --json                the daemon's reply as it is (PROTOCOL.md, "status"); a refusal too
+
+        swap-monitor \(example)
       """
   }
+
+  private static let noWait = "\n  --no-wait             return as soon as it has begun"
 }

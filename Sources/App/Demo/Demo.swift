@@ -3,7 +3,11 @@ internal import Domain
 
 /// `swap-monitor demo`: a daemon and a tenant, both processes of their own, and every byte checked.
 enum Demo {
-  struct Failure: Error { let message: String }
+  struct Failure: Error {
+    let message: String
+    /// The report that tells of it, with --json.
+    var report: JSONValue?
+  }
 
   static let tenantName = "demo"
   /// Touches of different turns go to different pages.
@@ -44,8 +48,12 @@ enum Demo {
     Directory.removeFile("\(directory)/socket")
     Directory.remove(directory)
     let mismatches = try run.play(touches: min(touchesPerTurn, report.pageCount / 64))
-    run.report.finish(mismatches: mismatches)
-    if mismatches > 0 { throw Failure(message: "\(mismatches) pages came back wrong") }
+    let isRight = mismatches == 0
+    // One JSON object in all: a failure takes the report along.
+    if isRight || !run.report.printsJSON { run.report.finish(mismatches: mismatches) }
+    guard isRight else {
+      throw Failure(message: "\(mismatches) pages came back wrong", report: run.report.json(mismatches))
+    }
   }
 
   /// The daemon needs a moment until it listens.
@@ -101,8 +109,13 @@ struct DemoRun {
   private mutating func command(_ name: String, _ what: String) throws {
     let clock = SystemClock()
     let start = clock.nowNanoseconds
-    let reply = try report.withProgress(of: name, watcher) { () throws(Client.Failure) in
-      try client.ask(["op": .string(name), "tenant": .string(Demo.tenantName), "wait": true])
+    let request: [String: JSONValue] = ["op": .string(name), "tenant": .string(Demo.tenantName), "wait": true]
+    let reply: JSONValue
+    if report.showsProgress {
+      var progress = ProgressWatch(name, tenant: Demo.tenantName, client: client, watcher: watcher)
+      reply = try progress.ask(request)
+    } else {
+      reply = try client.ask(request)
     }
     try row(
       name, what, pages: reply["state_transition"]?["pages"]?.int ?? 0, nanoseconds: clock.nowNanoseconds - start)
@@ -137,10 +150,12 @@ struct DemoRun {
 
   /// The tenant's next answer of a kind; what comes before tells how far it is.
   private mutating func nextAnswer(_ key: String) throws(Demo.Failure) -> JSONValue {
+    let progress = ProgressLine(
+      step: key == "registered" ? "fill" : "compare", pageBytes: report.pageBytes, expectedPages: report.pageCount)
     while let line = tenant.readLine() {
       guard let answer = JSONValue.parse(Array(line.utf8)) else { continue }
       if answer[key] != nil { return answer }
-      if let done = answer["done"]?.int { report.showProgress(key == "registered" ? "fill" : "compare", pages: done) }
+      if let done = answer["done"]?.int, report.showsProgress { progress.draw(pages: done) }
     }
     throw Demo.Failure(message: "the tenant process has ended before its time")
   }

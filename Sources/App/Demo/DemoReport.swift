@@ -22,7 +22,7 @@ struct DemoReport {
   /// Sorted, in nanoseconds, by where the pages were.
   var latencies: [(place: String, nanoseconds: [UInt64])] = []
   private var rows: [Row] = []
-  private var showsProgress: Bool { !printsJSON && Console.isTerminal }
+  var showsProgress: Bool { !printsJSON && Console.isTerminal }
 
   init(printsJSON: Bool, pageBytes: Int, pageCount: Int) {
     self.printsJSON = printsJSON
@@ -32,7 +32,7 @@ struct DemoReport {
 
   func begin() {
     guard !printsJSON else { return }
-    clearLine()
+    if showsProgress { ProgressLine.erase() }
     Console.write("A tenant with \(size(pageCount)) of memory; 5 % of its pages go on being written all the while.\n")
     if isUserModeOnly {
       Console.write(
@@ -48,7 +48,7 @@ struct DemoReport {
   mutating func add(_ row: Row) {
     rows.append(row)
     guard !printsJSON else { return }
-    clearLine()
+    if showsProgress { ProgressLine.erase() }
     Console.write(
       Self.line([
         row.step, "\(row.pages)", size(row.pages), Self.time(row.nanoseconds), rate(row), "|", size(row.guestPages),
@@ -75,54 +75,9 @@ struct DemoReport {
         : "WRONG: \(mismatches) of \(pageCount) pages are not what was written.\n")
   }
 
-  // MARK: Progress
-
-  func showProgress(_ step: String, pages: Int) {
-    guard showsProgress else { return }
-    Console.write("\r\u{1B}[K  \(step): \(size(pages)) of \(size(pageCount))")
-  }
-
-  /// Shows how far the tenant's operation is, while `body` waits for its end.
-  func withProgress<Result: Sendable>(of step: String, _ watcher: Client, _ body: () throws(Client.Failure) -> Result)
-    throws -> Result
-  {
-    guard showsProgress else { return try body() }
-    let (monitor, ended) = (Monitor(), Flag())
-    let report = self
-    let clock = SystemClock()
-    let thread = try Thread(name: "progress") {
-      while true {
-        let deadline = clock.nowNanoseconds + 200_000_000
-        let isOver = monitor.withLock {
-          while !ended.isSet && clock.nowNanoseconds < deadline { monitor.wait(untilNanoseconds: deadline) }
-          return ended.isSet
-        }
-        if isOver { return }
-        do throws(Client.Failure) {
-          let reply = try watcher.ask(["op": "status", "tenant": .string(Demo.tenantName)])
-          report.showProgress(step, pages: reply["state_transition"]?["pages"]?.int ?? 0)
-        } catch { return }
-      }
-    }
-    defer {
-      monitor.withLock {
-        ended.isSet = true
-        monitor.wakeAll()
-      }
-      thread.join()
-    }
-    return try body()
-  }
-
-  private final class Flag: @unchecked Sendable {  // guarded by the monitor above
-    var isSet = false
-  }
-
-  private func clearLine() { if showsProgress { Console.write("\r\u{1B}[K") } }
-
   // MARK: Words and figures
 
-  private func json(_ mismatches: Int) -> JSONValue {
+  func json(_ mismatches: Int) -> JSONValue {
     .object([
       "pages": .int(pageCount), "page_size": .int(pageBytes), "user_mode_only": .bool(isUserModeOnly),
       "rows": .array(

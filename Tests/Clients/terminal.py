@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""The command line on a terminal: progress, its end by Ctrl-C, and the watch, before a daemon that is played here.
+
+Usage: terminal.py PROGRAM      prints "verified" and exits 0 when every screen was right
+"""
+import json
+import os
+import pty
+import select
+import socket
+import sys
+import tempfile
+import threading
+import time
+
+SECONDS = 1.5  # that an operation takes
+
+
+class PlayedDaemon:
+    """Answers status, and enable after a while; `refuses_status` has the first fail."""
+
+    def __init__(self, path, refuses_status=False):
+        self.refuses_status, self.begin = refuses_status, None
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.bind(path)
+        self.socket.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            connection, _ = self.socket.accept()
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        try:
+            self.answer(connection)
+        except OSError:
+            pass  # the program was interrupted, or has what it wanted
+
+    def answer(self, connection):
+        while packet := connection.recv(65536):
+            op = json.loads(packet)["op"]
+            if op == "status" and self.refuses_status:
+                reply = {"ok": False, "error": {"code": "internal", "message": "no status today"}}
+            elif op == "list":
+                reply = {"ok": True, "tenants": [{"tenant": "vm1"}]}
+            else:
+                if op == "enable":
+                    self.begin = time.monotonic()
+                    time.sleep(SECONDS)
+                done = min(1, (time.monotonic() - self.begin) / SECONDS) if self.begin else 0
+                metrics = {"resident_pages": round(262144 * (1 - done))}
+                reply = {"ok": True, "tenant": "vm1", "state": "Pending", "page_size": 4096, "metrics": metrics}
+                reply["warnings"] = ["the disk is slow"]
+            connection.send(json.dumps(reply).encode())
+
+
+def run(daemon_options, *arguments, interrupt_on=None):
+    """What the program writes to its terminal, and its exit code."""
+    with tempfile.TemporaryDirectory() as directory:
+        daemon = PlayedDaemon(f"{directory}/socket", **daemon_options)
+        environment = dict(os.environ, TERM="xterm", SWAP_MONITOR_SOCKET=f"{directory}/socket")
+        child, terminal = pty.fork()
+        if child == 0:
+            os.execve(sys.argv[1], [sys.argv[1], *arguments], environment)
+        screen, deadline = b"", time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if not select.select([terminal], [], [], 0.1)[0]:
+                continue
+            try:
+                screen += os.read(terminal, 4096)
+            except OSError:  # EIO: the program has ended
+                break
+            if interrupt_on and interrupt_on in screen:
+                os.write(terminal, b"\x03")
+                interrupt_on = None
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        daemon.socket.close()
+        return screen.decode(), code
+
+
+def main():
+    screen, code = run({}, "enable", "vm1")
+    assert code == 0 and "\r  enable  [" in screen and " % " in screen and "MiB/s" in screen, screen
+    before, after = screen.rsplit("\r\x1b[K", 1)  # erased, then the result
+    assert before.count("\n") == 0 and after.startswith("warning: the disk is slow\r\nvm1: Pending\r\n"), screen
+
+    screen, code = run({"refuses_status": True}, "enable", "vm1")
+    assert code == 0 and "\r  enable  0." in screen and "vm1: Pending" in screen, screen
+
+    screen, code = run({}, "enable", "vm1", interrupt_on=b"enable  [")
+    assert code == 1 and "\r\x1b[Kswap-monitor: interrupted" in screen, screen
+
+    screen, code = run({}, "enable", "vm1", "--json")
+    assert code == 0 and "enable  [" not in screen and '"ok":true' in screen, screen
+
+    for words in (["status", "--watch"], ["status", "vm1", "--watch"]):
+        screen, code = run({}, *words, interrupt_on=b"\x1b[J")
+        assert code == 0 and screen.startswith("\x1b[2J\x1b[H") and "Pending" in screen, screen
+    print("verified")
+
+
+if __name__ == "__main__":
+    main()
