@@ -18,6 +18,7 @@ struct PythonClientTests {
       "unstoppable.py",  // enable fails, nothing has changed
       "direct_io.py",  // enable refuses, and says why
       "crowd.py",  // fifty processes at fifty addresses, half of which die
+      "removes.py",  // four thousand removes race an enable loop
     ])
   func `it finds all its bytes right`(_ name: String) throws {
     let daemon = try Daemon()
