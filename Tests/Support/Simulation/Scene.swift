@@ -128,6 +128,9 @@ package final class Scene: @unchecked Sendable {  // belongs to whoever holds th
     kernel.punchPages(range)
   }
 
+  /// munmap of everything: nothing is registered any more.
+  package func unmap(_ process: Int) { kernel.processes[process].isRegistered = false }
+
   package func kill(_ process: Int) { kernel.processes[process].isDying = true }
 
   private func access(_ page: PageIndex, by process: SimulatedProcess, writing: Bool) -> Bool {
