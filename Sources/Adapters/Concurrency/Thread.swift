@@ -89,7 +89,7 @@ package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {  // i
   package func take() -> Element? {
     monitor.withLock {
       while elements.isEmpty && !isClosed { monitor.wait() }
-      return elements.isEmpty ? nil : elements.removeFirst()
+      return elements.isEmpty ? nil : elements.remove(at: 0)  // removeFirst() would allocate, generic as this is
     }
   }
 

@@ -102,7 +102,7 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
 
   private mutating func tryAgain(_ report: inout EventStep<Ports.Process>) {
     for _ in 0..<retries.count {
-      let fault = retries.removeFirst()
+      let fault = retries.remove(at: 0)  // removeFirst() would allocate, generic as this is
       handle(faults.serve(fault.page, from: fault.process), fault, &report)
     }
   }
