@@ -127,7 +127,7 @@ import Testing
       let process = scene.ports.processes[0]
       let faults = FaultService(memory: scene.memory)
       for region in scene.memory.map.regions {
-        let start = process.addresses.address(of: region.pages.lowerBound)
+        let start = try #require(process.addresses.address(of: region.pages.lowerBound))
         for address in [start - 1, start + UInt64(region.pages.count * 4096), 0, .max] {
           try requireEqual(faults.serve(address: address, from: process), .outside(address: address), "a fault")
         }

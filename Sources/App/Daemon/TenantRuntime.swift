@@ -13,6 +13,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   static let releaseDelayNanoseconds: UInt64 = 2_000_000
   /// When faults that wait for another try get it.
   static let retryDelayNanoseconds: UInt64 = 200_000
+  static let triesAfterRemove = 32
   static let failureDelayNanoseconds: UInt64 = 20_000_000
 
   /// What a client may ask for beside a command.
@@ -195,7 +196,15 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       let somethingCame = waiter.wait(timeoutNanoseconds: timeout)
       ready.removeAll(keepingCapacity: true)
       for number in waiter.ready { ready.append(watched[number]) }
-      let report = service.step(ready)
+      var report = service.step(ready)
+      // Until a remover has run on, nothing can be installed; and one that removes without pause soon waits again. In between
+      // is when faults are to be served, so they are tried before the next read lets it on.
+      if report.removes > 0 {
+        for _ in 0..<Self.triesAfterRemove where report.waiting > 0 {
+          Thread.yield()
+          report.waiting = service.step([]).waiting
+        }
+      }
       if report.removes > 0 { startCleaning() }
       if let process = report.processGone { processGone(process) }
       if !report.children.isEmpty { childrenForked(report.children) }
