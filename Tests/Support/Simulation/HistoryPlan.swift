@@ -30,6 +30,8 @@ package struct HistoryPlan: Sendable {
     case crowd
     /// Pages that are mostly read go out, come back, and are found unchanged.
     case trimming
+    /// Few pages, few of everything; nothing happens by chance but the schedule.
+    case brief
   }
 
   /// What a kind of history has in it.
@@ -39,11 +41,14 @@ package struct HistoryPlan: Sendable {
     package var mayPin = true
     package var mayKill = true
     package var style = Style.mixed
+    /// Always several processes, of which some join late.
+    package var isShared = false
 
     package init(
       faults: FaultInjector.Plan = .none, corruptsPerMille: Int = 0, mayPin: Bool = true, mayKill: Bool = true,
-      style: Style = .mixed
+      style: Style = .mixed, isShared: Bool = false
     ) {
+      self.isShared = isShared
       self.style = style
       self.faults = faults
       self.corruptsPerMille = corruptsPerMille
@@ -92,7 +97,13 @@ package struct HistoryPlan: Sendable {
     slowRemovesPerMille = flavour.style == .crowd ? 800 : 400
     faults = flavour.faults
     corruptsPerMille = flavour.corruptsPerMille
-    let layout = Layout(&random, largestRegions: flavour.style == .crowd ? [2, 8, 16] : [1, 3, 6, 16, 40])
+    let largestRegions =
+      switch flavour.style {
+      case .mixed, .trimming: [1, 3, 6, 16, 40]
+      case .crowd: [2, 8, 16]
+      case .brief: [2, 3]
+      }
+    let layout = Layout(&random, largestRegions: largestRegions)
     (requests, files, geometry) = (layout.requests, layout.files, layout.geometry)
     let pageCount = layout.pageCount
     contents = (0..<pageCount).map { page in
@@ -102,9 +113,10 @@ package struct HistoryPlan: Sendable {
       default: UInt64(page + 1)
       }
     }
-    processCount = random.chance(perMille: 350) ? random.within(2...4) : 1
+    processCount = random.chance(perMille: flavour.isShared ? 1000 : 350) ? random.within(2...4) : 1
     joinDelays = (0..<processCount).map { number in
-      number > 0 && random.chance(perMille: 500) ? UInt64(random.within(0...4_000_000)) : nil
+      let longest = random.pick([50_000, 300_000, 4_000_000])
+      return number > 0 && random.chance(perMille: 500) ? UInt64(random.within(0...longest)) : nil
     }
     readerCount = random.within(1...2)
     queueLimit = random.pick([1, 2, 8])
@@ -124,14 +136,24 @@ package struct HistoryPlan: Sendable {
     }
   }
 
+  /// Enable, out, enable, trim, out, disable, enable, disable.
+  private static var briefCommands: [Int] { [0, 6, 0, 4, 6, 9, 0, 9] }
+
   private static func commands(_ random: inout SimulationRandom, _ style: Style) -> [Command] {
     var commands: [Command] = []
-    for number in 0..<random.within(style == .crowd ? 8...16 : 2...12) {
+    let count =
+      switch style {
+      case .mixed, .trimming: random.within(2...12)
+      case .crowd: random.within(8...16)
+      case .brief: Self.briefCommands.count
+      }
+    for number in 0..<count {
       let kind =
         switch style {
         case .mixed: number == 0 ? 0 : random.below(10)
         case .crowd: number == 0 ? 0 : random.below(5)
         case .trimming: [0, 6, 0, 4][number % 4]
+        case .brief: Self.briefCommands[number]
         }
       let action: Action =
         switch kind {
@@ -140,7 +162,7 @@ package struct HistoryPlan: Sendable {
         case 6, 7, 8: .out
         default: .disable
         }
-      let isAborted = style != .trimming && random.chance(perMille: 250)
+      let isAborted = (style == .mixed || style == .crowd) && random.chance(perMille: 250)
       commands.append(
         Command(
           action: action, abortsAfter: isAborted ? random.below(8) : nil,
@@ -153,10 +175,10 @@ package struct HistoryPlan: Sendable {
     _ random: inout SimulationRandom, processCount: Int, regions: [PageRange], rounds: Int, style: Style
   ) -> [Task] {
     let hot = (0..<random.within(1...3)).map { _ in anyPage(&random, regions) }
-    // It is moved last, so that much can happen between the beginning of `enable` and its move.
-    let last = (regions.last?.upperBound ?? PageIndex(1)) + -1
-    return (0..<random.within(2...5)).map { number in
-      let length = random.within(4...(10 * rounds))
+    // It is moved last (moves begin at the end), so that much can happen between the beginning of `enable` and its move.
+    let last = PageIndex(0)
+    return (0..<(style == .brief ? 2 : random.within(2...5))).map { number in
+      let length = style == .brief ? 12 : random.within(4...(10 * rounds))
       return Task(
         process: number == 0 ? 0 : random.below(processCount), faultsInKernel: random.chance(perMille: 400),
         operations: style == .crowd && number > 0
@@ -177,7 +199,7 @@ package struct HistoryPlan: Sendable {
       let page = random.chance(perMille: hotPerMille) ? random.pick(hot) : anyPage(&random, regions)
       if random.chance(perMille: removesPerMille), let region = regions.first(where: { $0.contains(page) }) {
         let length = min(random.within(1...6), page.distance(to: region.upperBound))
-        return .remove(page..<(page + length))
+        return random.chance(perMille: 250) ? .forget(page..<(page + length)) : .remove(page..<(page + length))
       }
       return random.chance(perMille: readsPerMille) ? .read(page) : .write(page)
     }
@@ -242,6 +264,7 @@ extension TenantTask.Operation {
     case .read(let page): "read \(page.rawValue)"
     case .write(let page): "write \(page.rawValue)"
     case .remove(let range): "remove \(range.text)"
+    case .forget(let range): "forget \(range.text)"
     case .pause: "pause"
     }
   }

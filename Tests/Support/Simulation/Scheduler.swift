@@ -52,8 +52,9 @@ package final class Scheduler: @unchecked Sendable {  // all of it belongs to wh
 
   /// Runs everything that was spawned, and returns when all have finished, or nobody can go on.
   package func run() {
+    let processor = sched_getcpu()
     for thread in threads {
-      thread.start { thread in
+      thread.start(on: processor) { thread in
         thread.awaitBaton()
         thread.body()
         thread.isFinished = true

@@ -7,7 +7,7 @@ package import Domain
 package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoever holds the baton
   package let scheduler: Scheduler
   package let map: RegionMap
-  package let defects: Defects
+  package let defect: Defect?
   package var random: SimulationRandom
   package var injector: FaultInjector
   package var model: PageModel
@@ -26,15 +26,19 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
   package var isPausedByCaller = false
   package internal(set) var isRunning = false
   private var lastToken: UInt64 = 1 << 20
+  /// How often each page came back from staging or the file.
+  var returns: [Int]
+  /// What planted bugs remember.
+  var memory = DefectMemory()
 
   package private(set) var failure: String?
   package private(set) var lines: [String] = []
   private let keepsLog: Bool
 
-  package init(plan: HistoryPlan, map: RegionMap, defects: Defects, keepsLog: Bool) {
+  package init(plan: HistoryPlan, map: RegionMap, defect: Defect?, keepsLog: Bool) {
     var random = SimulationRandom(seed: plan.scheduleSeed)
     self.map = map
-    self.defects = defects
+    self.defect = defect
     self.keepsLog = keepsLog
     scheduler = Scheduler(random: random.split(), policy: plan.policy, delaysPerMille: plan.delaysPerMille)
     injector = FaultInjector(plan: plan.faults, random: random.split())
@@ -42,11 +46,13 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
     guest = plan.contents
     staging = [UInt64?](repeating: nil, count: map.pageCount)
     model = PageModel(plan.contents)
+    returns = [Int](repeating: 0, count: map.pageCount)
     pinned = plan.pinnedHugePages
     slowRemovesPerMille = plan.slowRemovesPerMille
     for index in 0..<plan.processCount {
       processes.append(SimulatedProcess(kernel: self, index: index))
       processes[index].hasJoined = plan.joinDelays[index] == nil
+      processes[index].isLate = !processes[index].hasJoined
     }
   }
 
@@ -73,6 +79,7 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
     if scheduler.current.lockHolds > 0 { fail("\(call()) is called under the ledger's lock") }
     scheduler.yield()
     log(call())
+    if defect == .repairsComeLate { repairLate() }
   }
 
   /// As `enter`, for calls that may take long.
@@ -109,7 +116,7 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
   func garbage() -> UInt64 { random.next() | 1 << 63 }
 
   func checksum(of token: UInt64) -> PageChecksum {
-    defects.contains(.checksumsCollide) ? PageChecksum(low: 1, high: 1) : PageChecksum(low: token, high: ~token)
+    defect == .checksumsCollide ? PageChecksum(low: 1, high: 1) : PageChecksum(low: token, high: ~token)
   }
 
   /// Reads staging memory through its mapping, which fills holes.
