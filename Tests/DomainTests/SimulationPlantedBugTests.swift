@@ -3,7 +3,7 @@ import Testing
 
 /// Canaries: with a rule of RULES.md broken in the simulated outside, the simulation must find what comes of it.
 @Suite struct SimulationPlantedBugTests {
-  private static let budget = 20_000
+  private static let budget = 5_000
 
   /// 11 and 14 are about taking over.
   @Test func everyRuleIsBroken() {

@@ -40,7 +40,7 @@ package enum Defect: String, CaseIterable, Sendable {
   case lookMissesEarlyRemoves = "rule 7: a madvise begun before REGISTER is not seen"
   case removersCountAsStopped = "rule 7: a task inside madvise counts as stopped"
   case redundantFaultsSettle = "rule 7: a fault that finds its page there settles a removal"
-  case removedPagesLookLikeHoles = "rule 7: a removal settles before its hole is seen"
+  case removesCountAsHoles = "rule 7: a removed page counts as a hole before one is seen"
 
   case nothingIsServedInFreezes = "rule 8: faults and removes wait for the end of a freeze"
 
@@ -78,11 +78,23 @@ package enum Defect: String, CaseIterable, Sendable {
   /// Histories in which it does harm soon.
   package var flavour: HistoryPlan.Flavour {
     switch self {
-    case .redundantFaultsSettle: .init(mayKill: false, style: .crowd)
-    case .shortWritesPass, .flushIsTriedAgain, .failedRegistrationStays: .init(faults: .random(perMille: 40))
-    case .unreadableIsUnregistered, .lateIsNotPoisoned: .init(corruptsPerMille: 150, mayKill: false)
-    case .wrongReadsAreHidden: .init(faults: .random(perMille: 40), mayKill: false, style: .trimming)
-    default: .init()
+    case .punchesAreInPieces, .leftDataLooksLikeHole, .repairsAreSkipped, .repairsComeLate: .init(mayKill: false)
+    case .undonePunchesStayRecorded: .init(faults: .random(perMille: 60), mayKill: false)
+    case .shortWritesPass, .failedRegistrationStays: .init(faults: .random(perMille: 40), mayKill: false)
+    case .flushIsTriedAgain, .wrongReadsAreHidden:
+      .init(faults: .random(perMille: 40), mayKill: false, style: .trimming)
+    case .abandonedWritesAreTrusted: .init(mayPin: false, mayKill: false, style: .brief)
+    case .redundantFaultsSettle: .init(mayPin: false, mayKill: false, style: .crowd, isShared: true)
+    case .eventsAreReadOnlyWhileMonitored: .init(mayPin: false, mayKill: false, style: .crowd)
+    case .gateDoesNotExclude, .exclusiveEntersShared, .lookUpsAreRemembered, .fullQueuesForget:
+      .init(mayPin: false, mayKill: false, style: .trimming)
+    case .extentsAreFoundByTouching: .init(mayPin: false, mayKill: false, style: .trimming, isShared: true)
+    case .protectionIsSkipped, .protectionIsSkippedWhereStopped, .onlyFirstIsProtected, .sharedEntersExclusive,
+      .onlyFirstIsWoken, .lateIsNotRegistered, .lateIsNotProtected, .lateJoinsAtOnce:
+      .init(mayPin: false, mayKill: false, isShared: true)
+    case .unreadableIsUnregistered, .lateIsNotPoisoned:
+      .init(corruptsPerMille: 300, mayPin: false, mayKill: false, isShared: true)
+    default: .init(mayPin: false, mayKill: false)
     }
   }
 

@@ -4,6 +4,8 @@ import Domain
 struct DefectMemory {
   /// Which pages had data before they were protected.
   private(set) var earlyListing: [PageIndex: Bool] = [:]
+  /// Pages whose removal was announced, and that have not been holes since.
+  var announced: Set<PageIndex> = []
   private var earlyContents: [PageIndex: UInt64] = [:]
   /// What a punch left, and when it will be put back.
   fileprivate var repairs: [(page: PageIndex, content: UInt64, due: UInt64)] = []

@@ -63,6 +63,8 @@ package struct HistoryPlan: Sendable {
   package var delaysPerMille: Int
   /// How often the kernel takes long between a remove's event and the removal, in a thousand.
   package var slowRemovesPerMille: Int
+  /// How often copying pages, to staging or back, takes long, in a thousand.
+  package var slowCopiesPerMille: Int
   package var faults: FaultInjector.Plan
   package var corruptsPerMille: Int
   package let requests: [RegionRequest]
@@ -94,6 +96,7 @@ package struct HistoryPlan: Sendable {
       default: .priorities(changePerMille: random.pick([5, 20, 100]))
       }
     delaysPerMille = random.pick(flavour.style == .crowd ? [5, 30, 60] : [0, 5, 30])
+    slowCopiesPerMille = random.pick([0, 50, 300])
     slowRemovesPerMille = flavour.style == .crowd ? 800 : 400
     faults = flavour.faults
     corruptsPerMille = flavour.corruptsPerMille
@@ -178,20 +181,28 @@ package struct HistoryPlan: Sendable {
     // It is moved last (moves begin at the end), so that much can happen between the beginning of `enable` and its move.
     let last = PageIndex(0)
     return (0..<(style == .brief ? 2 : random.within(2...5))).map { number in
-      let length = style == .brief ? 12 : random.within(4...(10 * rounds))
+      let length = style == .brief ? 16 : random.within(4...(10 * rounds))
       return Task(
         process: number == 0 ? 0 : random.below(processCount), faultsInKernel: random.chance(perMille: 400),
         operations: style == .crowd && number > 0
           ? crowdedOperations(&random, page: last, count: length)
           : operations(
-            &random, regions: regions, hot: hot, count: length, readsPerMille: style == .trimming ? 900 : 500))
+            &random, regions: regions, hot: hot, count: length, readsPerMille: Self.readsPerMille(style)))
+    }
+  }
+
+  private static func readsPerMille(_ style: Style) -> Int {
+    switch style {
+    case .mixed, .crowd: 500
+    case .brief: 800
+    case .trimming: 900
     }
   }
 
   private static func operations(
     _ random: inout SimulationRandom, regions: [PageRange], hot: [PageIndex], count: Int, readsPerMille: Int
   ) -> [TenantTask.Operation] {
-    let removesPerMille = readsPerMille > 500 ? 20 : random.pick([0, 100, 300])
+    let removesPerMille = readsPerMille > 800 ? 20 : random.pick([0, 100, 300])
     let pausesPerMille = random.pick([50, 200])
     let hotPerMille = random.pick([0, 300, 700])
     return (0..<count).map { _ in

@@ -62,8 +62,6 @@ package struct PageModel: Sendable {
 
   package func mayBeUnreadable(_ page: PageIndex) -> Bool { pages[page.rawValue].mayBeUnreadable }
 
-  package func isBeingRemoved(_ page: PageIndex) -> Bool { pages[page.rawValue].removesUnderWay > 0 }
-
   /// - Returns: what it should have read as, where it should not have read as this.
   package mutating func read(_ value: UInt64, from page: PageIndex) -> String? {
     let state = pages[page.rawValue]

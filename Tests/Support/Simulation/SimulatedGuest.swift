@@ -32,6 +32,7 @@ package struct SimulatedGuest: GuestMemory {
       kernel.staging[page.rawValue] = kernel.memory.earlyContent(of: page) ?? kernel.guest[page.rawValue] ?? 0
       kernel.perhapsYield()
     }
+    kernel.perhapsTakeLong()
     if let failing { throw PortFailure(.writeStaging, errorNumber: failing) }
   }
 
@@ -69,8 +70,7 @@ package struct SimulatedGuest: GuestMemory {
     let isThere = kernel.guest[page.rawValue] != nil
     switch kernel.defect {
     case .leftDataLooksLikeHole, .punchesAreInPieces: return isThere && !kernel.zeroedInPlace.contains(page)
-    case .removedPagesLookLikeHoles:
-      return isThere && !(kernel.model.isBeingRemoved(page) && kernel.random.chance(perMille: 500))
+    case .removesCountAsHoles: return isThere && !kernel.memory.announced.contains(page)
     case .extentsAreListedBeforeProtection: return kernel.memory.earlyListing[page] ?? isThere
     default: return isThere
     }

@@ -20,6 +20,7 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
   /// Huge pages (file, number) in which somebody has pinned a page.
   private let pinned: Set<SIMD2<Int>>
   let slowRemovesPerMille: Int
+  private let slowCopiesPerMille: Int
   /// Pages whose data a punch has zeroed in place.
   var zeroedInPlace: Set<PageIndex> = []
   /// The tenant has stopped its own tasks.
@@ -49,6 +50,7 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
     returns = [Int](repeating: 0, count: map.pageCount)
     pinned = plan.pinnedHugePages
     slowRemovesPerMille = plan.slowRemovesPerMille
+    slowCopiesPerMille = plan.slowCopiesPerMille
     for index in 0..<plan.processCount {
       processes.append(SimulatedProcess(kernel: self, index: index))
       processes[index].hasJoined = plan.joinDelays[index] == nil
@@ -90,6 +92,11 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
 
   /// Perhaps lets others run in the middle of a call.
   func perhapsYield() { if random.chance(perMille: 200) { scheduler.yield() } }
+
+  /// Copying takes long, now and then.
+  func perhapsTakeLong() {
+    if random.chance(perMille: slowCopiesPerMille) { scheduler.sleep(UInt64(random.within(1_000...50_000))) }
+  }
 
   /// Somebody sends SIGCONT while pages move. Not where pages are pinned: only a freeze keeps their readers off.
   func perhapsStraySignal() {
@@ -139,6 +146,7 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
         continue
       }
       guest[page.rawValue] = nil
+      if defect == .removesCountAsHoles { memory.announced.remove(page) }
       for process in processes { process.unmap(page) }
     }
   }

@@ -17,16 +17,16 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   /// Killed; its memory goes when its last task has left the kernel.
   package internal(set) var isDying = false
   package internal(set) var isToStop = false
-  private let kernel: SimulatedKernel
-  private var protected: [Bool]
-  private var poisoned: [Bool]
+  let kernel: SimulatedKernel
+  var protected: [Bool]
+  var poisoned: [Bool]
   /// Pages that this process has in its page tables.
-  private var mapped: [Bool]
-  private var pendingFaults: [FaultWaiter] = []
-  private var readFaults: [FaultWaiter] = []
-  private var pendingRemoves: [RemoveCall] = []
+  var mapped: [Bool]
+  var pendingFaults: [FaultWaiter] = []
+  var readFaults: [FaultWaiter] = []
+  var pendingRemoves: [RemoveCall] = []
   /// As the kernel's `mmap_changing`: removers that have not run on since they sent their event.
-  private var changes = 0
+  var changes = 0
   private let batch = SimulatedBatch()
   private let largestBatch: Int
   private var toldLate: [RemoveCall] = []
@@ -167,6 +167,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   package func install(_ pages: PageRange, from source: PageSource<SimulatedBuffer>) -> InstallResult {
     kernel.enter("process \(index).install(\(pages.text))")
     kernel.checkOneRegion(pages, "install")
+    kernel.perhapsTakeLong()
     for (number, page) in pages.enumerated() {
       if let stop = obstacle(at: number) {
         if stop == .outOfMemory, kernel.defect == .noMemoryBecomesZeros, kernel.guest[page.rawValue] == nil {
@@ -275,57 +276,5 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     where pages.contains(waiter.page) && (waiter.waitsForProtection || !protectionOnly) { waiter.isWoken = true }
     pendingFaults.removeAll { $0.isWoken }
     readFaults.removeAll { $0.isWoken }
-  }
-
-  // MARK: The tasks' side
-
-  /// What an access meets at a page.
-  enum Access {
-    case done
-    case poisoned
-    case hole
-    case protected
-  }
-
-  func access(_ page: PageIndex, writing: Bool) -> Access {
-    if poisoned[page.rawValue] { return .poisoned }
-    guard kernel.guest[page.rawValue] != nil else { return .hole }
-    if writing, isRegistered, protected[page.rawValue] { return .protected }
-    mapped[page.rawValue] = true
-    return .done
-  }
-
-  func isPoisoned(_ page: PageIndex) -> Bool { poisoned[page.rawValue] }
-
-  func unmap(_ page: PageIndex) { mapped[page.rawValue] = false }
-
-  func wait(_ waiter: FaultWaiter, until isInterrupted: @escaping () -> Bool) {
-    pendingFaults.append(waiter)
-    kernel.scheduler.wait(
-      for: "\(waiter.page) of process \(index)\(waiter.waitsForProtection ? ", which is write-protected" : "")"
-    ) { waiter.isWoken || isInterrupted() }
-    pendingFaults.removeAll { $0 === waiter }
-    readFaults.removeAll { $0 === waiter }
-  }
-
-  /// Sends the event of a removal, and waits until it is read. Until this thread has run on, ioctls answer EAGAIN.
-  func announce(_ call: RemoveCall) {
-    changes += 1
-    pendingRemoves.append(call)
-    kernel.scheduler.wait(for: "its remove of \(call.range.text) to be read") { call.isRead || self.isDying }
-    pendingRemoves.removeAll { $0 === call }
-    changes -= 1
-  }
-}
-
-extension SimulatedKernel {
-  func text(_ event: MemoryEvent, _ map: AddressMap) -> String {
-    switch event {
-    case .missing(let address): "missing \(map.page(atAddress: address)?.rawValue ?? -1)"
-    case .writeProtected(let address): "protected \(map.page(atAddress: address)?.rawValue ?? -1)"
-    case .removed(let start, let end):
-      "removed \(map.page(atAddress: start)?.rawValue ?? -1)...\(map.page(atAddress: end - 1)?.rawValue ?? -1)"
-    case .other: "other"
-    }
   }
 }
