@@ -67,6 +67,9 @@ package struct Campaign: Sendable {
         }
       }
     }
+    Self.say(
+      "simulation \"\(name)\": \(replays) replays of \(seeds.count) histories; \(total.movedPages) pages moved, "
+        + "\(total.writtenPages) written, trimmed \(total.zeroPages) zero and \(total.unchangedPages) unchanged\n")
     return (replays, total)
   }
 

@@ -154,12 +154,14 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
   }
 
   private func releaseStaging() {
+    var idleRounds = 0
     while !isOver {
       releaserIsIdle = true
-      let pause = kernel.random.within(1_000...plan.longestReleasePauseNanoseconds)
+      // Longer and longer while there is nothing to do: looking again and again would be most of a long wait's steps.
+      let pause = kernel.random.within(1_000...plan.longestReleasePauseNanoseconds) << min(idleRounds, 5)
       kernel.scheduler.wait(for: "a while", atMost: UInt64(pause)) { self.isOver }
-      // Nothing to do is most of what it would do, and of the log.
-      if memory.ledger.counts.releasable == 0 { continue }
+      idleRounds = memory.ledger.counts.releasable == 0 ? idleRounds + 1 : 0
+      if idleRounds > 0 { continue }
       releaserIsIdle = false
       do throws(PortFailure) { _ = try memory.releaseStaging(limit: kernel.random.within(1...12)) } catch {}
     }

@@ -13,7 +13,7 @@ package final class Scheduler: @unchecked Sendable {  // all of it belongs to wh
   }
 
   /// No history needs so many steps, or so long.
-  private static let largestStepCount = 400_000
+  private static let largestStepCount = 100_000
   private static let longestTimeNanoseconds: UInt64 = 60_000_000_000
   private static let stepNanoseconds: UInt64 = 300
   private static let delayNanoseconds = 3_000...100_000
