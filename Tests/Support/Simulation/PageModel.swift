@@ -49,7 +49,16 @@ package struct PageModel: Sendable {
     }
   }
 
+  /// MADV_DONTNEED has ended: what was written before it may be gone.
+  package mutating func forgettingDone(_ page: PageIndex, begun: Int) {
+    pages[page.rawValue].removesUnderWay -= 1
+    if pages[page.rawValue].written < begun { pages[page.rawValue].mayBeZero = true }
+  }
+
   package mutating func mayBecomeUnreadable(_ page: PageIndex) { pages[page.rawValue].mayBeUnreadable = true }
+
+  /// It was brought back. Should it be lost after this, that takes another failure of the disk.
+  package mutating func isReadable(_ page: PageIndex) { pages[page.rawValue].mayBeUnreadable = false }
 
   package func mayBeUnreadable(_ page: PageIndex) -> Bool { pages[page.rawValue].mayBeUnreadable }
 

@@ -49,7 +49,7 @@ package final class Scene: @unchecked Sendable {  // belongs to whoever holds th
     do throws(RegionError) {
       map = try RegionMap(plan.requests, files: plan.files, geometry: plan.geometry)
     } catch { preconditionFailure("the scene's regions are refused: \(error)") }
-    kernel = SimulatedKernel(plan: plan, map: map, defects: [], keepsLog: true)
+    kernel = SimulatedKernel(plan: plan, map: map, defect: nil, keepsLog: true)
     kernel.injector.isOn = false
     ports = SimulatedPorts(kernel: kernel, plan: plan)
     memory = TenantMemory(map: map, ports: ports)

@@ -18,7 +18,7 @@ package struct SimulatedStaging: StagingMemory {
     if !kernel.stagingExists { kernel.fail("staging memory is given back, and there is none") }
     try kernel.mayFail(.releaseStaging, ErrorNumber.inputOutput)
     for page in pages { kernel.staging[page.rawValue] = nil }
-    if kernel.defects.contains(.releaseTakesOneMore), pages.upperBound.rawValue < kernel.map.pageCount {
+    if kernel.defect == .releaseTakesOneMore, pages.upperBound.rawValue < kernel.map.pageCount {
       kernel.staging[pages.upperBound.rawValue] = nil
     }
   }
