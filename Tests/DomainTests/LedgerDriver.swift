@@ -18,6 +18,9 @@ final class PlainTable: RecordTable, @unchecked Sendable {  // used by one threa
   }
 
   func record(of page: PageIndex) -> PageRecord { records[page.rawValue] }
+  func nextRecorded(from start: PageIndex) -> PageIndex? {
+    records.indices.dropFirst(start.rawValue).first { records[$0] != .guest }.map { PageIndex($0) }
+  }
   func checksum(of page: PageIndex) -> PageChecksum { checksums[page.rawValue] }
   func setRecord(_ record: PageRecord, of page: PageIndex) {
     records[page.rawValue] = record

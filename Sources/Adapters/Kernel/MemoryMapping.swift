@@ -38,3 +38,13 @@ func makeMemoryFile(_ name: String, bytes: Int) throws(SystemError) -> Descripto
   try checked("sizing the memfd \(name) to \(bytes) bytes") { ftruncate(file.raw, bytes) }
   return file
 }
+
+/// Writes a memfd's content from its beginning, however short each write is.
+func writeContent(_ bytes: [UInt8], to file: Descriptor) throws(SystemError) {
+  var done = 0
+  while done < bytes.count {
+    done += try checked("writing a memfd") {
+      bytes.withUnsafeBytes { pwrite(file.raw, $0.baseAddress.map { $0 + done }, bytes.count - done, done) }
+    }
+  }
+}

@@ -13,6 +13,8 @@ struct LedgerBooks: Sendable {
   var unhealed: PageBitmap
   var releaseCursor = 0
   var discardGeneration = 0
+  /// So may all pages be: an earlier worker has died, and what it knew of removals is lost.
+  var allMayBeDiscarding = false
   var isClosing = false
   var filePages = 0
   var slots: SwapSlots
@@ -39,7 +41,7 @@ struct LedgerBooks: Sendable {
     var first = range.lowerBound.rawValue
     let end = range.upperBound.rawValue
     while first < end, discarding.contains(first) || mayFail(first) { first += 1 }
-    guard first < end else { return nil }
+    guard first < end, !allMayBeDiscarding else { return nil }
     let stop = min(
       discarding.nextMember(from: first) ?? end, unreadable.nextMember(from: first) ?? end,
       unhealed.nextMember(from: first) ?? end, end)

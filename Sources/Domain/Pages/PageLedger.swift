@@ -44,6 +44,73 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     }
   }
 
+  // MARK: Taking over
+
+  /// Opens the books anew from the records that an earlier worker has left.
+  ///
+  /// What that one knew of removals is lost: until they are settled, any page may be on its way out.
+  package func rebuild() {
+    locked {
+      books = LedgerBooks(pageCount: pageCount)
+      books.allMayBeDiscarding = true
+      (leftover, punching) = (0, nil)
+      var position = PageIndex(0)
+      while let page = table.nextRecorded(from: position) {
+        adopt(page)
+        position = page + 1
+      }
+      books.slots.wasteGaps()
+    }
+  }
+
+  private func adopt(_ page: PageIndex) {
+    let record = table.record(of: page)
+    guard record != .guest else { return }
+    books.recorded.insert(page.rawValue)
+    if record.mayFail { books.unhealed.insert(page.rawValue) }
+    switch record.state {
+    case .guest, .punching: break
+    case .staged: books.staged.insert(page.rawValue)
+    case .file: books.filePages += 1
+    case .unreadable: books.unreadable.insert(page.rawValue)
+    }
+    guard let slot = record.slot else { return }
+    if record.slotIsValid || record.state == .unreadable {
+      books.slots.adopt(slot, owner: page)
+    } else {
+      setRecord(PageRecord(record.state), of: page)  // it was just being written
+    }
+  }
+
+  /// The next pages whose copies are complete, and whose holes are not certain; all in one run.
+  package func nextPunching(from start: PageIndex) -> PageRange? {
+    locked {
+      func isPunching(_ page: Int) -> Bool { table.record(of: PageIndex(page)).state == .punching }
+      var first = start.rawValue
+      while let found = books.recorded.nextMember(from: first) {
+        first = found + 1
+        guard isPunching(found) else { continue }
+        var end = found + 1
+        while end < pageCount, isPunching(end) { end += 1 }
+        return PageIndex(found)..<PageIndex(end)
+      }
+      return nil
+    }
+  }
+
+  /// The guest has data there, which wins over everything recorded.
+  package func guestHas(_ range: PageRange) {
+    locked {
+      var position = range.lowerBound.rawValue
+      while let found = books.recorded.nextMember(from: position), found < range.upperBound.rawValue {
+        position = found + 1
+        let page = PageIndex(found)
+        let old = table.record(of: page)
+        if old.state != .guest { takeBack(page, old) }
+      }
+    }
+  }
+
   // MARK: Looking
 
   package func record(of page: PageIndex) -> PageRecord { table.record(of: page) }
@@ -65,18 +132,17 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     locked { pages(books.staged.nextRun(from: page.rawValue, before: end.rawValue, limit: limit)) }
   }
 
+  package func nextUnreadable(from page: PageIndex) -> PageIndex? {
+    locked { books.unreadable.nextMember(from: page.rawValue).map { PageIndex($0) } }
+  }
+
   // MARK: Coming back
 
   /// Pages have been installed in the guest, or were found there: the guest's content counts from now on. A valid slot
   /// is kept, stale, so that trim can find the page unchanged later.
   package func pagesReturned(_ range: PageRange, faultFrom source: FaultSource? = nil) {
     locked {
-      for page in range {
-        let old = table.record(of: page)
-        leave(page, old)
-        setRecord(old.state == .unreadable ? .guest : old.moved(to: .guest), of: page)
-        if old.state == .unreadable, let slot = old.slot { books.slots.free(slot) }
-      }
+      for page in range { takeBack(page, table.record(of: page)) }
       books.counters.count(source)
     }
   }
@@ -169,7 +235,12 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   package var discardGeneration: Int { locked { books.discardGeneration } }
 
   /// Every remove announced so far has been carried out.
-  package func settleAllDiscards() { locked { books.discarding.removeAll() } }
+  package func settleAllDiscards() {
+    locked {
+      books.discarding.removeAll()
+      books.allMayBeDiscarding = false
+    }
+  }
 
   /// These pages were seen to be holes in the guest.
   package func settleDiscards(_ range: PageRange) {
@@ -184,7 +255,12 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// A page that the guest holds, and that processes may still fail at.
   package var nextUnhealed: PageIndex? { locked { books.unhealed.nextMember(from: 0).map { PageIndex($0) } } }
 
-  package func pageHealed(_ page: PageIndex) { locked { _ = books.unhealed.remove(page.rawValue) } }
+  package func pageHealed(_ page: PageIndex) {
+    locked {
+      books.unhealed.remove(page.rawValue)
+      if table.record(of: page).state == .guest { setRecord(.guest, of: page) }
+    }
+  }
 
   // MARK: Moving out of the guest
 
@@ -373,6 +449,8 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   // MARK: Inside
 
   private func setRecord(_ record: PageRecord, of page: PageIndex) {
+    let isPoisoned = record == .guest && books.unhealed.contains(page.rawValue)
+    let record = isPoisoned ? .guestMayFail : record
     if record == .guest { books.recorded.remove(page.rawValue) } else { books.recorded.insert(page.rawValue) }
     table.setRecord(record, of: page)
   }
@@ -390,6 +468,14 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       books.unreadable.remove(page.rawValue)
       books.unhealed.insert(page.rawValue)
     }
+  }
+
+  /// The page is the guest's.
+  private func takeBack(_ page: PageIndex, _ old: PageRecord) {
+    leave(page, old)
+    if old.state == .guest { return }
+    setRecord(old.state == .unreadable ? .guest : old.moved(to: .guest), of: page)
+    if old.state == .unreadable, let slot = old.slot { books.slots.free(slot) }
   }
 
   /// Frees a slot that a page elsewhere keeps for trimming.

@@ -22,6 +22,8 @@ extension GuestMemory {
 package protocol StagingMemory: Sendable {
   func isZero(_ page: PageIndex) -> Bool
   func checksum(of page: PageIndex) -> PageChecksum
+  /// The next copies in `range` that take memory, needed or not.
+  func nextCopies(in range: PageRange) throws(PortFailure) -> PageRange?
   /// Gives the copies' memory back.
   func release(_ pages: PageRange) throws(PortFailure)
 }

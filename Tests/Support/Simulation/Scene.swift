@@ -203,7 +203,7 @@ extension HistoryPlan {
     processCount = processes
     joinDelays = (0..<processes).map { $0 < joined ? nil : 0 }
     (seed, scheduleSeed, policy, delaysPerMille) = (1, 1, .random(stickyPerMille: 500), 0)
-    (faults, corruptsPerMille, slowRemovesPerMille) = (.none, 0, 0)
+    (faults, corruptsPerMille, slowRemovesPerMille, slowCopiesPerMille) = (.none, 0, 0, 0)
     (readerCount, queueLimit, longestReleasePauseNanoseconds) = (1, 8, 20_000)
     (readBuffers, readBufferPages) = (2, 4)
     (restsBeforeEnd, commands, tasks) = (false, [], [])

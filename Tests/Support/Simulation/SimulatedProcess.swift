@@ -128,6 +128,8 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
 
   // MARK: Events
 
+  package var leftEvents: SimulatedBatch { batch }
+
   package func readEvents() throws(PortFailure) -> SimulatedBatch {
     kernel.enter("process \(index).readEvents")
     if batch.count > 0 { kernel.fail("events are read, and the last are not applied") }

@@ -13,6 +13,14 @@ package struct SimulatedStaging: StagingMemory {
     return kernel.checksum(of: kernel.readStaging(page))
   }
 
+  package func nextCopies(in range: PageRange) throws(PortFailure) -> PageRange? {
+    kernel.enter("staging.nextCopies(\(range.text))")
+    guard let first = range.first(where: { kernel.staging[$0.rawValue] != nil }) else { return nil }
+    var end = first + 1
+    while end < range.upperBound, kernel.staging[end.rawValue] != nil { end = end + 1 }
+    return first..<end
+  }
+
   package func release(_ pages: PageRange) throws(PortFailure) {
     kernel.enter("staging.release(\(pages.text))")
     if !kernel.stagingExists { kernel.fail("staging memory is given back, and there is none") }

@@ -26,6 +26,10 @@ package final class SimulatedTable: RecordTable, @unchecked Sendable {  // belon
     records[page.rawValue] = record
   }
 
+  package func nextRecorded(from start: PageIndex) -> PageIndex? {
+    records.indices.dropFirst(start.rawValue).first { records[$0] != .guest }.map { PageIndex($0) }
+  }
+
   package func checksum(of page: PageIndex) -> PageChecksum {
     yieldOutsideOfLock()
     if kernel.defect == .checksumsAreStoredLate {
