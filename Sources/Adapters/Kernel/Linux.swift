@@ -93,6 +93,9 @@ package final class Descriptor: Sendable {
     self.isForeign = isForeign
   }
 
+  /// Whether it ends, as descriptors of ours do, when this process executes another program.
+  func setClosesOnExecute(_ closes: Bool) { _ = fcntl(raw, F_SETFD, closes ? FD_CLOEXEC : 0) }
+
   deinit {
     if isForeign { ForeignDescriptor.close(raw) } else { close(raw) }
   }
