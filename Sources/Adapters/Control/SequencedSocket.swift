@@ -8,6 +8,13 @@ package struct Packet: Sendable {
   package let isTruncated: Bool
   /// More descriptors came than can be taken; the rest was closed by the kernel.
   package let lostDescriptors: Bool
+
+  package init(bytes: [UInt8], descriptors: [Descriptor], isTruncated: Bool, lostDescriptors: Bool) {
+    self.bytes = bytes
+    self.descriptors = descriptors
+    self.isTruncated = isTruncated
+    self.lostDescriptors = lostDescriptors
+  }
 }
 
 /// Who is at the other end, as of `connect`.
@@ -51,6 +58,9 @@ package final class SequencedSocket: Sendable {
     let kind = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue) | flags
     return Descriptor(owning: try checked("socket") { socket(AF_UNIX, kind, 0) })
   }
+
+  /// Ends the connection for the other side, whoever else holds this end.
+  package func shutDown() { _ = shutdown(descriptor.raw, Int32(SHUT_RDWR)) }
 
   package enum Received {
     case packet(Packet)

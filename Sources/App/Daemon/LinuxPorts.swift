@@ -14,6 +14,7 @@ struct LinuxPorts: TenantPorts {
   let mappingSearch: MappingSearch
   let freezer: SignalFreezer
   let clock = SystemClock()
+  let holdings: TenantHoldings
 
   /// What all tenants share.
   struct Shared: Sendable {
@@ -23,33 +24,53 @@ struct LinuxPorts: TenantPorts {
     let lockedMemory: LockedMemory
   }
 
+  /// - Parameters:
+  ///   - kept: what an earlier worker has left of the tenant; nil for a new one.
+  ///   - holdings: where everything is held that must survive this worker.
   init(
-    map: RegionMap, userfaultfd: Descriptor, process: ProcessHandle, memfds: [Descriptor], files: [GuestFile],
-    shared: Shared
-  )
-    throws(SystemError)
-  {
-    table = try PageTables(pageCount: map.pageCount, geometry: shared.geometry)
+    map: RegionMap, memfds: [Descriptor], files: [GuestFile], shared: Shared, holdings: TenantHoldings,
+    kept: TenantHoldings.Kept? = nil
+  ) throws(SystemError) {
+    self.holdings = holdings
+    if let kept {
+      table = try PageTables(adopting: kept.tables, pageCount: map.pageCount, geometry: shared.geometry)
+    } else {
+      table = try PageTables(pageCount: map.pageCount, geometry: shared.geometry)
+    }
     staging = StagingArea(pageCount: map.pageCount, geometry: shared.geometry, hasher: table.hasher)
+    if let file = kept?.staging { try staging.adopt(file) }
     let identities = files.map(\.identity)
     guest = try GuestFiles(map: map, files: memfds, identities: identities, staging: staging)
-    file = try SwapFileStore(
-      directory: shared.swapDirectory, geometry: shared.geometry, staging: staging, floor: shared.floor)
+    if let kept {
+      file = SwapFileStore(
+        adopting: kept.swapFile, geometry: shared.geometry, staging: staging, floor: shared.floor)
+    } else {
+      file = try SwapFileStore(
+        directory: shared.swapDirectory, geometry: shared.geometry, staging: staging, floor: shared.floor)
+    }
     readAhead = try ReadAheadThread(
       file: file, budget: shared.lockedMemory, geometry: shared.geometry, hasher: table.hasher)
-    processList = ProcessList([
-      try UserfaultProcess(userfaultfd: userfaultfd, handle: process, map: map, staging: staging)
-    ])
+    processList = ProcessList([])
     mappingSearch = MappingSearch(map: map, files: identities)
     freezer = SignalFreezer(
       processes: { [processList] in processList.handles },
-      identify: { [processList, mappingSearch, gate] in mappingSearch.identify(processList.all, gate: gate) })
+      identify: { [processList, mappingSearch, gate] in mappingSearch.identify(processList.all, gate: gate) },
+      record: { [holdings] (pids) throws(SystemError) in try holdings.recordStops(pids) })
   }
 
   var processes: [UserfaultProcess] { processList.all }
-  func append(_ process: UserfaultProcess) { processList.append(process) }
+  func append(_ process: UserfaultProcess) {
+    // A forked child comes without having been held: the sooner the better.
+    holdings.holdIfNew(process)
+    processList.append(process)
+  }
   func strangeMappings() -> [StrangeMapping] { mappingSearch.strangers(to: processList, gate: gate) }
   func identifyChildren() { mappingSearch.identify(processList.all, gate: gate) }
-  func createStaging() throws(PortFailure) { try staging.create() }
-  func destroyStaging() { staging.destroy() }
+  func createStaging() throws(PortFailure) {
+    try staging.create { (file) throws(SystemError) in try holdings.hold(file, as: .staging) }
+  }
+  func destroyStaging() {
+    staging.destroy()
+    holdings.drop(.staging)
+  }
 }

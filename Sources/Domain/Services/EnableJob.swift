@@ -7,7 +7,7 @@ package enum FreezeMode: String, CaseIterable, Sendable {
 }
 
 /// What a client answers for.
-package struct AcceptedRisks: OptionSet, Sendable {
+package struct AcceptedRisks: OptionSet, Codable, Sendable {
   package let rawValue: Int
   package init(rawValue: Int) { self.rawValue = rawValue }
 
