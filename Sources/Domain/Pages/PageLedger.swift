@@ -64,9 +64,10 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     locked {
       for page in range {
         let old = table.record(of: page)
+        let losesSlot = old.state == .unreadable || books.doubtful.contains(page.rawValue)
         leave(page, old)
-        setRecord(old.state == .unreadable ? .guest : old.moved(to: .guest), of: page)
-        if old.state == .unreadable, let slot = old.slot { books.slots.free(slot) }
+        setRecord(losesSlot ? .guest : old.moved(to: .guest), of: page)
+        if losesSlot, let slot = old.slot { books.slots.free(slot) }
       }
       books.counters.count(source)
     }
@@ -107,6 +108,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
         return false
       }
       if old.state == .file { books.filePages -= 1 }
+      books.doubtful.remove(page.rawValue)
       books.unreadable.insert(page.rawValue)
       books.unhealed.remove(page.rawValue)
       setRecord(PageRecord(.unreadable, slot: slot), of: page)
@@ -114,8 +116,18 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     }
   }
 
-  /// The slot was read wrong once, and right in the end: trim must not leave the page to it.
-  package func distrust(_ slot: SwapSlot, of page: PageIndex) { locked { dropStale(slot, of: page) } }
+  /// The slot was read wrong once: trim must not leave the page to it. While the page is only there, that is kept in mind until
+  /// it is back; its install may have to be tried again, with a read that goes well.
+  package func distrust(_ slot: SwapSlot, of page: PageIndex) {
+    locked {
+      let record = table.record(of: page)
+      if record.state == .file, record.slot == slot {
+        books.doubtful.insert(page.rawValue)
+      } else {
+        dropStale(slot, of: page)
+      }
+    }
+  }
 
   /// The next consecutive slots, at or behind `start`, whose pages are in the file only (or could not be read before);
   /// they are pinned.
@@ -339,7 +351,9 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     case .staged:
       books.staged.remove(page.rawValue)
       books.releasable.insert(page.rawValue)
-    case .file: books.filePages -= 1
+    case .file:
+      books.filePages -= 1
+      books.doubtful.remove(page.rawValue)
     case .unreadable:
       books.unreadable.remove(page.rawValue)
       books.unhealed.insert(page.rawValue)

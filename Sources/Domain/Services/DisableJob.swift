@@ -135,6 +135,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     let buffer = memory.ports.readAhead.spareBuffer
     let read = memory.readVerified(slot, of: page, into: buffer)
     let stop: InstallResult.Stop? = memory.ports.gate.shared {
+      memory.ledger.distrust(slot, of: page)  // reading it together with others went wrong
       guard isInFile(page, slot: slot) else {
         installIndex += 1
         return nil
@@ -148,7 +149,6 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
       }
       let before = pages
       let stop = install(page..<(page + 1), from: .buffer(buffer, index: 0), by: process)
-      memory.ledger.distrust(slot, of: page)  // reading it together with others went wrong
       installIndex += pages - before
       return stop
     }
