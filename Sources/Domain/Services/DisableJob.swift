@@ -38,9 +38,9 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   }
 
   package mutating func abort() {
-    if let completion { end(completion) }
+    if let completion { end(completion, unseenFrom: installIndex) }
     completion = nil
-    while let late = memory.ports.readAhead.nextCompletion() { end(late) }
+    while let late = memory.ports.readAhead.nextCompletion() { end(late, unseenFrom: 0) }
   }
 
   // MARK: From staging
@@ -86,7 +86,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
       return .again
     }
     guard installIndex < completion.slots.count else {
-      end(completion)
+      end(completion, unseenFrom: completion.slots.count)
       self.completion = nil
       return .again
     }
@@ -172,7 +172,12 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     return record.slot == slot && (record.state == .file || record.state == .unreadable)
   }
 
-  private func end(_ completion: Completion) {
+  /// Slots that were read wrong are not trusted again, even where nobody has looked at what was read.
+  private func end(_ completion: Completion, unseenFrom first: Int) {
+    for index in first..<completion.slots.count where !isRight(completion, at: index) {
+      let slot = completion.slots.lowerBound + index
+      memory.ledger.distrust(slot, of: memory.ledger.owner(of: slot))
+    }
     memory.ledger.unpin(completion.slots)
     memory.ports.readAhead.giveBack(completion.buffer)
   }
