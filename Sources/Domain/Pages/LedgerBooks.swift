@@ -8,6 +8,8 @@ struct LedgerBooks: Sendable {
   var releasable: PageBitmap
   /// Removed by the tenant, and perhaps not carried out by the kernel yet.
   var discarding: PageBitmap
+  /// In the file, by a slot that was read wrong once.
+  var doubtful: PageBitmap
   var unreadable: PageBitmap
   /// Not unreadable any more, while processes may still fail at them.
   var unhealed: PageBitmap
@@ -31,6 +33,7 @@ struct LedgerBooks: Sendable {
     staged = PageBitmap(capacity: pageCount)
     releasable = PageBitmap(capacity: pageCount)
     discarding = PageBitmap(capacity: pageCount)
+    doubtful = PageBitmap(capacity: pageCount)
     unreadable = PageBitmap(capacity: pageCount)
     unhealed = PageBitmap(capacity: pageCount)
     slots = SwapSlots(capacity: pageCount)

@@ -11,6 +11,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// Slots with content that nobody needs, from the file's beginning on, while the books are closed.
   private var leftover = 0
   private var punching: SlotRange?
+  private var joinCount = 0
 
   package init(pageCount: Int, table: Table, lock: Lock) {
     self.pageCount = pageCount
@@ -29,6 +30,11 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       leftover = 0
     }
   }
+
+  /// Grows with every process that joins: one that comes in the middle of a freeze is not stopped.
+  package var joins: Int { locked { joinCount } }
+
+  package func processJoined() { locked { joinCount += 1 } }
 
   /// Monitoring is being ended: no process may join until that is done.
   package var isClosing: Bool { locked { books.isClosing } }
@@ -182,6 +188,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
         return false
       }
       if old.state == .file { books.filePages -= 1 }
+      books.doubtful.remove(page.rawValue)
       books.unreadable.insert(page.rawValue)
       books.unhealed.remove(page.rawValue)
       setRecord(PageRecord(.unreadable, slot: slot), of: page)
@@ -189,8 +196,18 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     }
   }
 
-  /// The slot was read wrong once, and right in the end: trim must not leave the page to it.
-  package func distrust(_ slot: SwapSlot, of page: PageIndex) { locked { dropStale(slot, of: page) } }
+  /// The slot was read wrong once: trim must not leave the page to it. While the page is only there, that is kept in mind until
+  /// it is back; its install may have to be tried again, with a read that goes well.
+  package func distrust(_ slot: SwapSlot, of page: PageIndex) {
+    locked {
+      let record = table.record(of: page)
+      if record.state == .file, record.slot == slot {
+        books.doubtful.insert(page.rawValue)
+      } else {
+        dropStale(slot, of: page)
+      }
+    }
+  }
 
   /// The next consecutive slots, at or behind `start`, whose pages are in the file only (or could not be read before);
   /// they are pinned.
@@ -463,7 +480,9 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     case .staged:
       books.staged.remove(page.rawValue)
       books.releasable.insert(page.rawValue)
-    case .file: books.filePages -= 1
+    case .file:
+      books.filePages -= 1
+      books.doubtful.remove(page.rawValue)
     case .unreadable:
       books.unreadable.remove(page.rawValue)
       books.unhealed.insert(page.rawValue)
@@ -472,10 +491,11 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
 
   /// The page is the guest's.
   private func takeBack(_ page: PageIndex, _ old: PageRecord) {
+    let losesSlot = old.state == .unreadable || books.doubtful.contains(page.rawValue)
     leave(page, old)
     if old.state == .guest { return }
-    setRecord(old.state == .unreadable ? .guest : old.moved(to: .guest), of: page)
-    if old.state == .unreadable, let slot = old.slot { books.slots.free(slot) }
+    setRecord(losesSlot ? .guest : old.moved(to: .guest), of: page)
+    if losesSlot, let slot = old.slot { books.slots.free(slot) }
   }
 
   /// Frees a slot that a page elsewhere keeps for trimming.

@@ -5,6 +5,8 @@
 /// the staged copy while protection stands.
 package struct MoveService<Ports: TenantPorts> {
   package private(set) var pages = 0
+  /// While processes are stopped: how many had joined by then. Nothing is moved once there are more, which run on.
+  package var joinsWhenStopped: Int?
   private let memory: TenantMemory<Ports>
   /// Windows with data, found before the first is moved; then taken from the end. Each window's extents then end where the
   /// holes of the one moved before begin: asking for the end of an extent walks over all of it (SEEK_HOLE).
@@ -25,7 +27,11 @@ package struct MoveService<Ports: TenantPorts> {
     if try mapped({ () throws(PortFailure) in try listWindows() }) { return .again }
     guard let window = windows.last else { return .finished }
     let isMoved = try mapped { () throws(PortFailure) in
-      try memory.ports.gate.exclusive { () throws(PortFailure) in try move(window) }
+      try memory.ports.gate.exclusive { () throws(PortFailure) in
+        // Protection does not stop readers, who could see what a punch of pinned pages leaves behind.
+        if let joinsWhenStopped, memory.ledger.joins != joinsWhenStopped { return false }
+        return try move(window)
+      }
     }
     guard isMoved else { return .retryAfter(nanoseconds: RetryDelay.event) }
     windows.removeLast()

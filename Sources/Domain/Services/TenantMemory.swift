@@ -26,6 +26,7 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
       if ledger.isClosing { return false }
       if ledger.isOpen { try process.register() }
       ports.append(process)
+      ledger.processJoined()
       return true
     }
   }

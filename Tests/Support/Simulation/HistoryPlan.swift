@@ -239,7 +239,6 @@ package struct HistoryPlan: Sendable {
   /// Somebody holds pages of some huge pages. Their readers may see zeros while they move (only write protection stands
   /// then), so every `enable` is one with stopped tasks.
   private mutating func pin(_ layout: Layout, _ random: inout SimulationRandom) {
-    if !KnownTrouble.lateProcessesMeetPinnedPages { joinDelays = joinDelays.map { _ in nil } }
     for _ in 0..<random.within(1...4) {
       let request = random.pick(requests)
       let page = geometry.pages(inBytes: request.offset) + random.below(geometry.pages(inBytes: request.size))
