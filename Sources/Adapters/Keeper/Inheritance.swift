@@ -42,11 +42,15 @@ enum Inheritance {
 
   /// What a service manager has opened or kept for us (sd_listen_fds(3)), once.
   ///
-  /// - Parameter first: the number that the first one has.
-  static func fromServiceManager(first: Int32 = 3) -> [HeldKey: Descriptor] {
-    let process = Machine.environment("LISTEN_PID").flatMap { Int32($0) }
-    let count = Machine.environment("LISTEN_FDS").flatMap { Int32($0) } ?? 0
-    let names = (Machine.environment("LISTEN_FDNAMES") ?? "").split(separator: ":", omittingEmptySubsequences: false)
+  /// - Parameters:
+  ///   - first: the number that the first one has.
+  ///   - environment: the value of a variable.
+  static func fromServiceManager(
+    first: Int32 = 3, environment: (String) -> String? = { Machine.environment($0) }
+  ) -> [HeldKey: Descriptor] {
+    let process = environment("LISTEN_PID").flatMap { Int32($0) }
+    let count = environment("LISTEN_FDS").flatMap { Int32($0) } ?? 0
+    let names = (environment("LISTEN_FDNAMES") ?? "").split(separator: ":", omittingEmptySubsequences: false)
     for variable in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] { unsetenv(variable) }
     guard process == getpid(), (1...1_000_000).contains(count) else { return [:] }
     var held: [HeldKey: Descriptor] = [:]

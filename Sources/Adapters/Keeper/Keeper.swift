@@ -7,7 +7,7 @@ package final class Keeper {
   package static let layoutVersion = 1
 
   /// Starts a worker with its end of the link.
-  typealias Start = (_ program: WorkerProgram, _ link: Descriptor) throws(SystemError) -> ProcessHandle
+  typealias Start = @Sendable (_ program: WorkerProgram, _ link: Descriptor) throws(SystemError) -> ProcessHandle
 
   private var held: [HeldKey: Descriptor]
   private let signals: EndSignals

@@ -118,26 +118,30 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
     return body()
   }
 
-  /// Needs the lock. What can't be said to a living keeper (never seen) is not worth dying for: it holds too much then.
+  /// Needs the lock. A living keeper that can't be told (no memory) only holds more than it has to.
   private func tell(_ message: LinkPacket) {
-    guard !isAlone else { return }
-    do throws(SystemError) { _ = try socket.send(message.bytes) } catch { isAlone = true }
+    do throws(SystemError) { try send(message, []) } catch {}
   }
 
   /// Needs the lock.
   ///
   /// - Returns: nil with the keeper dead.
   private func ask(_ message: LinkPacket, descriptors: [Descriptor] = []) throws(SystemError) -> LinkPacket? {
+    try send(message, descriptors)
     guard !isAlone else { return nil }
-    do throws(SystemError) { _ = try socket.send(message.bytes, descriptors: descriptors) } catch {
-      guard error.errorNumber == EPIPE || error.errorNumber == ECONNRESET else { throw error }
-      isAlone = true
-      return nil
-    }
     guard case .packet(let packet) = try socket.receive() else {
       isAlone = true
       return nil
     }
-    return LinkPacket(packet.bytes)
+    guard let answer = LinkPacket(packet.bytes) else { throw SystemError("asking the keeper", errorNumber: EPROTO) }
+    return answer
+  }
+
+  private func send(_ message: LinkPacket, _ descriptors: [Descriptor]) throws(SystemError) {
+    guard !isAlone else { return }
+    do throws(SystemError) { _ = try socket.send(message.bytes, descriptors: descriptors) } catch {
+      guard error.errorNumber == EPIPE || error.errorNumber == ECONNRESET else { throw error }
+      isAlone = true
+    }
   }
 }

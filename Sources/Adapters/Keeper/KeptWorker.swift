@@ -7,7 +7,10 @@ final class KeptWorker {
   /// Another program is to follow it, so its death is none to complain of.
   var isBeingReplaced = false
   private let socket: SequencedSocket
-  private var isLinked = true
+  private var isLinked: Bool { deadlineNanoseconds == nil }
+  /// A worker that has closed its link is on its way out; what can leave nothing behind any more shall not go on.
+  private var deadlineNanoseconds: UInt64?
+  private static let endLimitNanoseconds: UInt64 = 5_000_000_000
   /// What is yet to be handed over; the last packet is the inventory's end.
   private var inventory: [(packet: LinkPacket, descriptors: [Descriptor])]
 
@@ -48,7 +51,9 @@ final class KeptWorker {
       pollfd(fd: handle.descriptor.raw, events: Int16(POLLIN), revents: 0),
       pollfd(fd: isLinked ? socket.descriptor.raw : -1, events: wanted, revents: 0),
     ]
-    _ = retryingInterrupts { poll(&polls, nfds_t(polls.count), -1) }
+    let timeout = deadlineNanoseconds == nil ? -1 : Int32(Self.endLimitNanoseconds / 1_000_000)
+    _ = retryingInterrupts { poll(&polls, nfds_t(polls.count), timeout) }
+    if let deadlineNanoseconds, SystemClock().nowNanoseconds >= deadlineNanoseconds { send(SIGKILL) }
     if polls[2].revents & Int16(POLLOUT) != 0 { handOver() }
     return Events(
       hasSignal: polls[0].revents != 0, hasPacket: polls[2].revents & ~Int16(POLLOUT) != 0,
@@ -79,9 +84,7 @@ final class KeptWorker {
       case .closed: break
       }
     } catch {}
-    // A worker without a link can leave nothing behind for the next one.
-    isLinked = false
-    send(SIGKILL)
+    deadlineNanoseconds = SystemClock().nowNanoseconds + Self.endLimitNanoseconds
     return nil
   }
 

@@ -54,7 +54,7 @@ struct WorkerProgram {
   private static func pathOnDisk(of executable: String) -> String {
     var target = [CChar](repeating: 0, count: Int(PATH_MAX))
     let count = readlink(executable, &target, target.count)
-    guard count > 0 else { return executable }
+    guard count > 0, target[0] == CChar(UInt8(ascii: "/")) else { return executable }
     let path = String(decoding: target[0..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
     let suffix = " (deleted)"
     return path.hasSuffix(suffix) ? String(path.dropLast(suffix.count)) : path
