@@ -105,6 +105,7 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
     defer { mutex.unlock() }
     do throws(SystemError) {
       let list = try Inheritance.pass(entries)
+      // Safety: the words live until execv fails; where it does not, nothing of this process lives on.
       var words = keeper.words.map { strdup($0) } + [nil]
       execv(keeper.executable, &words)
       let failure = SystemError("executing \(keeper.executable)", errorNumber: errno)
