@@ -50,6 +50,10 @@ enum Help {
                             $XDG_STATE_HOME/swap-monitor)
       --keep-free SIZE      end writing out before the disk has less free than this (default: 2G or 5 % of the disk, the
                             smaller)
+      --staging-limit SIZE  how much memory the staged pages of all tenants may take together: enable ends there, and
+                            leaves the rest resident ("partial"); out makes room, and moves and writes the rest
+      --swap-limit SIZE     how large one tenant's swap file may become
+      --swap-total-limit SIZE  and all swap files together; out ends where a limit is reached, as for a full disk
       --log-level LEVEL     error, warning, info (default) or debug
       --end-with-parent     end, as by SIGTERM, when the process that started it ends
     """

@@ -13,7 +13,16 @@ struct LinuxPorts: TenantPorts {
   let processList: ProcessList
   let mappingSearch: MappingSearch
   let freezer: SignalFreezer
+  let headroom: TenantHeadroom
   let clock = SystemClock()
+
+  /// What `serve` was told; nil is no limit.
+  struct ConfiguredLimits: Sendable {
+    let staging: SharedPageLimit?
+    let swapFiles: SharedPageLimit?
+    /// Of one tenant's swap file.
+    let slots: Int?
+  }
 
   /// What all tenants share.
   struct Shared: Sendable {
@@ -21,6 +30,8 @@ struct LinuxPorts: TenantPorts {
     let swapDirectory: String
     let floor: FreeDiskFloor
     let lockedMemory: LockedMemory
+    let limits: ConfiguredLimits
+    let headroom = DaemonHeadroom()
   }
 
   init(
@@ -30,16 +41,19 @@ struct LinuxPorts: TenantPorts {
     throws(SystemError)
   {
     table = try PageTables(pageCount: map.pageCount, geometry: shared.geometry)
-    staging = StagingArea(pageCount: map.pageCount, geometry: shared.geometry, hasher: table.hasher)
+    staging = StagingArea(
+      pageCount: map.pageCount, geometry: shared.geometry, hasher: table.hasher, limit: shared.limits.staging)
     let identities = files.map(\.identity)
     guest = try GuestFiles(map: map, files: memfds, identities: identities, staging: staging)
     file = try SwapFileStore(
-      directory: shared.swapDirectory, geometry: shared.geometry, staging: staging, floor: shared.floor)
+      directory: shared.swapDirectory, geometry: shared.geometry, staging: staging, floor: shared.floor,
+      slots: map.pageCount, limit: shared.limits.swapFiles)
     readAhead = try ReadAheadThread(
       file: file, budget: shared.lockedMemory, geometry: shared.geometry, hasher: table.hasher)
     processList = ProcessList([
       try UserfaultProcess(userfaultfd: userfaultfd, handle: process, map: map, staging: staging)
     ])
+    headroom = TenantHeadroom(shared: shared.headroom, processes: processList, geometry: shared.geometry)
     mappingSearch = MappingSearch(map: map, files: identities)
     freezer = SignalFreezer(
       processes: { [processList] in processList.handles },

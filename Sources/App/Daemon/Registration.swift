@@ -44,7 +44,8 @@ struct Registration {
       memory = TenantMemory(
         map: map,
         ports: try LinuxPorts(
-          map: map, userfaultfd: userfaultfd, process: peer, memfds: memfds, files: files, shared: shared))
+          map: map, userfaultfd: userfaultfd, process: peer, memfds: memfds, files: files, shared: shared),
+        slotLimit: shared.limits.slots ?? .max)
     } catch {
       throw error.errorNumber == ErrorNumber.noMemory
         ? ProtocolError(.noMemory, error.description) : ProtocolError(.inputOutput, error.description)

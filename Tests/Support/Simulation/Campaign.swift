@@ -31,6 +31,7 @@ package struct Campaign: Sendable {
       let outcome = History.run(plan)
       total.steps += outcome.steps
       total.movedPages += outcome.movedPages
+      total.followedUpPages += outcome.followedUpPages
       total.writtenPages += outcome.writtenPages
       total.zeroPages += outcome.zeroPages
       total.unchangedPages += outcome.unchangedPages
@@ -38,7 +39,7 @@ package struct Campaign: Sendable {
       throw Self.explain(plan, name: name)
     }
     Self.say(
-      "simulation \"\(name)\" from seed \(first): \(total.steps) steps, \(total.movedPages) pages moved, "
+      "simulation \"\(name)\" from seed \(first): \(total.steps) steps, \(total.movedPages) pages moved (\(total.followedUpPages) by out), "
         + "\(total.writtenPages) written, trimmed \(total.zeroPages) zero and \(total.unchangedPages) unchanged\n")
   }
 

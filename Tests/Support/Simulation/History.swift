@@ -8,6 +8,8 @@ package struct HistoryOutcome: Sendable {
   /// Port calls that could have been made to fail.
   package var injectableCalls = 0
   package var movedPages = 0
+  /// Of these, by `out`.
+  package var followedUpPages = 0
   package var writtenPages = 0
   package var zeroPages = 0
   package var unchangedPages = 0
@@ -22,6 +24,7 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
   let queue: SimulatedFaultQueue
   var lifecycle = Lifecycle()
   var outcome = HistoryOutcome()
+  var lastFreeze = FreezeMode.caller
   var isOver = false
   private var joining = 0
   var eventServiceIsIdle = false
@@ -37,7 +40,7 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
     } catch { preconditionFailure("the plan's regions are refused: \(error)") }
     kernel = SimulatedKernel(plan: plan, map: map, defects: defects, keepsLog: keepsLog)
     ports = SimulatedPorts(kernel: kernel, plan: plan)
-    memory = TenantMemory(map: map, ports: ports)
+    memory = TenantMemory(map: map, ports: ports, slotLimit: plan.slotLimit ?? .max)
     queue = SimulatedFaultQueue(kernel: kernel, limit: plan.queueLimit)
   }
 

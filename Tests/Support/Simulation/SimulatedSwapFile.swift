@@ -13,8 +13,10 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
   private var volatile: Set<Int> = []
   private var reads: [SlotRange] = []
   package private(set) var isEmpty = true
+  private let slotLimit: Int
 
-  init(kernel: SimulatedKernel, corruptsPerMille: Int) {
+  init(kernel: SimulatedKernel, corruptsPerMille: Int, slotLimit: Int) {
+    self.slotLimit = slotLimit
     self.kernel = kernel
     self.corruptsPerMille = corruptsPerMille
   }
@@ -22,7 +24,7 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
   package func write(_ pages: [PageIndex], to target: SlotRange) throws(PortFailure) {
     kernel.enterBlocking("file.write(\(pages.map(\.rawValue)) to \(target.text))")
     if pages.count != target.count { kernel.fail("\(pages.count) pages are written to \(target.count) slots") }
-    if target.upperBound.rawValue > kernel.map.pageCount {
+    if target.upperBound.rawValue > slotLimit {
       kernel.fail("\(target.text) is beyond the swap file's largest length")
     }
     let failing = kernel.injector.failure(among: [ErrorNumber.noSpace, ErrorNumber.inputOutput])
