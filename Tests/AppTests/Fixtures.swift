@@ -82,9 +82,12 @@ final class TenantProcess {
   static let name = Demo.tenantName
   let process: ChildProcess
 
-  init(_ daemon: Daemon, pages: Int, seed: UInt64 = 7) throws {
+  /// - Parameter group: it takes its memory in there from the start.
+  init(_ daemon: Daemon, pages: Int, seed: UInt64 = 7, group: LimitedGroup? = nil) throws {
+    let words = [DemoTenant.command, daemon.socketPath, "\(pages)", "\(seed)"]
     process = try ChildProcess(
-      executable: program, arguments: [DemoTenant.command, daemon.socketPath, "\(pages)", "\(seed)"], keepsErrors: true,
+      executable: group == nil ? program : "/bin/sh", arguments: group?.joining([program] + words) ?? words,
+      keepsErrors: true,
       environment: ["SWIFT_BACKTRACE=enable=no"])  // one test has it die of SIGBUS
     _ = try answer("registered")
   }
