@@ -21,6 +21,7 @@ import Testing
   /// There is little memory, in staging and for what comes back, and in the swap file.
   @Test func noPageIsLostForWantOfMemory() throws {
     try Campaign(name: "tight", flavour: .init(isTight: true)).run(share: 50)
+    try Campaign(name: "tight, again and again", flavour: .init(style: .trimming, isTight: true)).run(share: 30)
     let flavour = HistoryPlan.Flavour(faults: .random(perMille: 20), isTight: true)
     try Campaign(name: "tight, and calls fail", flavour: flavour).run(share: 20)
   }

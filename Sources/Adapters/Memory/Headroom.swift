@@ -13,16 +13,18 @@ final class MemoryGauge: @unchecked Sendable {  // guarded by `lock`
   init(_ look: @escaping @Sendable () -> Int?) { self.look = look }
 
   /// What is handed out counts as taken until the next look, so that tenants do not all get the same.
-  func take(_ bytes: Int) -> Bool {
+  ///
+  /// - Parameter reserve: what is to be left.
+  func take(_ bytes: Int, reserve: Int = 0) -> Bool {
     lock.lock()
     defer { lock.unlock() }
     let now = SystemClock().nowNanoseconds
     let isOld = lookedNanoseconds.map { now - $0 >= Self.validityNanoseconds } ?? true
-    if isOld || room < bytes {
+    if isOld || room - reserve < bytes {
       room = look() ?? .max
       lookedNanoseconds = now
     }
-    guard room >= bytes else { return false }
+    guard room - reserve >= bytes else { return false }
     room -= bytes
     return true
   }
@@ -33,9 +35,12 @@ package final class DaemonHeadroom: Sendable {
   let machine: MemoryGauge
   let own: MemoryGauge
 
-  /// MemAvailable leaves out what the kernel itself keeps free. Below this the machine reclaims from everybody, and a fault
-  /// may have to wait until the daemon's own code is read from the disk again.
-  static func machineReserve(_ total: Int) -> Int { min(256 << 20, total / 64) }
+  /// MemAvailable leaves out what the kernel itself keeps free. With less than this the machine reclaims from everybody, and a
+  /// fault may have to wait until the daemon's own code is read from the disk again.
+  let machineReserve: Int
+  /// What is given back at once may go below that (moving pages out is what a machine short of memory needs), but not so far
+  /// that the kernel kills somebody for it.
+  static let briefMachineReserve = 32 << 20
   /// What the daemon may come to need later without asking: buffers to read ahead, books and page tables of what is staged
   /// (about 1/128 of it).
   static func ownReserve(_ limit: Int) -> Int { PrefetchBudget.largestBytes + limit / 128 }
@@ -43,17 +48,15 @@ package final class DaemonHeadroom: Sendable {
   package convenience init() { self.init(groups: ControlGroups(), memoryInformation: "/proc/meminfo") }
 
   init(groups: ControlGroups, memoryInformation: String) {
-    machine = MemoryGauge { Self.available(readText(memoryInformation) ?? "") }
-    own = MemoryGauge { groups.room(of: "self", reserve: Self.ownReserve) }
+    machine = MemoryGauge { Self.memory("MemAvailable:", in: memoryInformation) }
+    machineReserve = min(256 << 20, (Self.memory("MemTotal:", in: memoryInformation) ?? 0) / 16)
+    own = MemoryGauge { groups.room(of: "self", mayBeSlowed: false, reserve: Self.ownReserve) }
   }
 
-  static func available(_ text: String) -> Int? {
-    func bytes(_ name: String) -> Int? {
-      let line = text.split(separator: "\n").first { $0.hasPrefix(name) }
-      return line.flatMap { Int($0.dropFirst(name.count).filter(\.isNumber)) }.map { $0 << 10 }  // in kB, proc(5)
-    }
-    guard let available = bytes("MemAvailable:"), let total = bytes("MemTotal:") else { return nil }
-    return available - machineReserve(total)
+  /// A line of /proc/meminfo, in bytes (it says kB, and means KiB).
+  private static func memory(_ name: String, in path: String) -> Int? {
+    let line = readText(path)?.split(separator: "\n").first { $0.hasPrefix(name) }
+    return line.flatMap { Int($0.dropFirst(name.count).filter(\.isNumber)) }.map { $0 << 10 }
   }
 }
 
@@ -73,13 +76,15 @@ package struct TenantHeadroom: MemoryHeadroom {
     self.geometry = geometry
     tenant = MemoryGauge {
       guard let process = processes.handles.first ?? nil else { return nil }
-      return ControlGroups().room(of: "\(process.pid)") { _ in Self.tenantReserve }
+      return ControlGroups().room(of: "\(process.pid)", mayBeSlowed: true) { _ in Self.tenantReserve }
     }
   }
 
   package func shortage(of pages: Int, for use: MemoryUse) -> MemoryShortage? {
     let bytes = geometry.bytes(inPages: pages)
-    guard shared.machine.take(bytes) else { return .machine }
+    let reserve =
+      use == .returning(fromFile: true) ? shared.machineReserve : DaemonHeadroom.briefMachineReserve
+    guard shared.machine.take(bytes, reserve: reserve) else { return .machine }
     switch use {
     case .staging: return shared.own.take(bytes) ? nil : .ownLimit
     case .returning: return tenant.take(bytes) ? nil : .tenantLimit

@@ -9,8 +9,11 @@ struct ControlGroups: Sendable {
   var processes = "/proc"
 
   private struct Names {
-    let limit, usage, statisticsPrefix: String
-    static let v2 = Names(limit: "memory.max", usage: "memory.current", statisticsPrefix: "")
+    let limit: String
+    var high: String?
+    let usage, statisticsPrefix: String
+    static let v2 = Names(
+      limit: "memory.max", high: "memory.high", usage: "memory.current", statisticsPrefix: "")
     // Without the prefix, v1 tells of the group itself, and not of those below it.
     static let v1 = Names(limit: "memory.limit_in_bytes", usage: "memory.usage_in_bytes", statisticsPrefix: "total_")
   }
@@ -19,9 +22,10 @@ struct ControlGroups: Sendable {
   ///
   /// - Parameters:
   ///   - process: a process's number, or "self".
+  ///   - mayBeSlowed: above memory.high nobody is killed, but whoever takes memory is made to wait, which would hold up faults.
   ///   - reserve: what is to be left, by the limit.
   /// - Returns: nil where there is no limit.
-  func room(of process: String, reserve: (Int) -> Int) -> Int? {
+  func room(of process: String, mayBeSlowed: Bool, reserve: (Int) -> Int) -> Int? {
     guard let text = readText("\(processes)/\(process)/cgroup") else { return nil }
     var least: Int?
     // "0::/path" is v2's; "4:memory:/path", or several controllers with commas, v1's (cgroups(7)).
@@ -39,16 +43,18 @@ struct ControlGroups: Sendable {
       var path = fields[2].split(separator: "/")
       while true {
         let directory = path.reduce(root) { "\($0)/\($1)" }
-        if let room = room(in: directory, names, reserve) { least = min(least ?? room, room) }
+        if let room = room(in: directory, names, mayBeSlowed, reserve) { least = min(least ?? room, room) }
         if path.popLast() == nil { break }
       }
     }
     return least
   }
 
-  private func room(in directory: String, _ names: Names, _ reserve: (Int) -> Int) -> Int? {
+  private func room(in directory: String, _ names: Names, _ mayBeSlowed: Bool, _ reserve: (Int) -> Int) -> Int? {
     // v2 says "max", and v1 a number near 2^63, where there is no limit.
-    guard let limit = number("\(directory)/\(names.limit)"), limit < 1 << 60,
+    let files = [names.limit] + (mayBeSlowed ? [] : [names.high].compactMap { $0 })
+    let limits = files.compactMap { number("\(directory)/\($0)") }.filter { $0 < 1 << 60 }
+    guard let limit = limits.min(),
       let usage = number("\(directory)/\(names.usage)")
     else { return nil }
     return limit - usage - reserve(limit) + reclaimable(directory, names) / 2

@@ -1,9 +1,9 @@
 /// What memory is taken for.
 package enum MemoryUse: Equatable, Sendable {
-  /// Copies in staging memory: the daemon's own.
+  /// Copies in staging memory: the daemon's own. What they are copies of is given back at once.
   case staging
-  /// Pages that come back: the tenant's.
-  case returning
+  /// Pages that come back: the tenant's. Where not from the file, what they were in is given back at once.
+  case returning(fromFile: Bool)
 }
 
 /// Why there is no memory to be had.

@@ -53,8 +53,8 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
 
   // MARK: Memory
 
-  private mutating func hasRoom(for pages: Int) -> Bool {
-    shortage = pages == 0 ? nil : memory.ports.headroom.shortage(of: pages, for: .returning)
+  private mutating func hasRoom(for pages: Int, fromFile: Bool) -> Bool {
+    shortage = pages == 0 ? nil : memory.ports.headroom.shortage(of: pages, for: .returning(fromFile: fromFile))
     return shortage == nil
   }
 
@@ -73,7 +73,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   private mutating func installFromStaging() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
     let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
-    guard hasRoom(for: min(limit, memory.ledger.counts.staged)) else { return try waitForRoom() }
+    guard hasRoom(for: min(limit, memory.ledger.counts.staged), fromFile: false) else { return try waitForRoom() }
     let stop: InstallResult.Stop? = memory.ports.gate.shared {
       guard let run = nextStagedRun(limit: limit) else {
         phase = .file
@@ -100,7 +100,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
 
   private mutating func installFromFile() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
-    guard hasRoom(for: min(memory.map.geometry.hugePagePages, memory.ledger.counts.file)) else {
+    guard hasRoom(for: min(memory.map.geometry.hugePagePages, memory.ledger.counts.file), fromFile: true) else {
       return try waitForRoom()
     }
     let wantsBuffer = !readAhead()
