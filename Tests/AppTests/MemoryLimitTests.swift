@@ -216,4 +216,21 @@ struct ControlGroupTests {
     #expect(try tenant.mismatches() == 0)
     tenant.process.end(signal: SIGKILL)
   }
+
+  @Test func `the daemon's end waits for memory too`() throws {
+    let daemon = try Daemon()
+    let group = try LimitedGroup("swap-monitor-test-end", bytes: 1 << 30)
+    let tenant = try TenantProcess(daemon, pages: Self.pages, group: group)
+    let client = try daemon.client()
+    for op in ["enable", "out"] { _ = try ask(op, client) }
+    try group.limit(24 << 20)
+    #expect(kill(daemon.process.handle.pid, SIGTERM) == 0)
+    try eventually("the end waits") { try daemon.status(TenantProcess.name)["waiting"] == "memory" }
+    usleep(300_000)
+    #expect(daemon.process.handle.isAlive && tenant.process.handle.isAlive)
+    try group.limit(1 << 30)
+    #expect(daemon.process.end() == 0)
+    #expect(try tenant.mismatches() == 0)
+    tenant.process.end(signal: SIGKILL)
+  }
 }

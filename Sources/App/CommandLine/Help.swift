@@ -106,7 +106,8 @@ enum Help {
           come next: the longer after it, the more of what is in use has come back before.
 
           Waits for the end and shows the result. While memory is moved, the tenant's processes are stopped (SIGSTOP), unless
-          it registered with "freeze": "caller"; then only its own connection may ask.
+          it registered with "freeze": "caller"; then only its own connection may ask. Where memory does not suffice, the rest
+          stays resident ("partial").
           """,
           "\n  --accept-dma-risk     also where the processes show signs of direct, asynchronous or device I/O",
           "enable vm1 && sleep 300 && swap-monitor trim vm1"
@@ -122,7 +123,8 @@ enum Help {
         (
           """
           Writes staged pages to the swap file and frees their memory. The tenant must be Pending, as enable leaves it; another
-          enable, or disable, ends the writing. Waits for the end and shows the result.
+          enable, or disable, ends the writing. What enable has left for want of memory is moved then, part by part, with
+          the processes stopped for each, and written too. Waits for the end and shows the result.
           """, noWait, "out vm1 --no-wait; swap-monitor status vm1 --watch"
         )
       case "disable":
