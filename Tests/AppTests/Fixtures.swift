@@ -72,12 +72,23 @@ final class Daemon {
     return descriptorCount
   }
 
-  /// Its open descriptors.
+  /// The keeper's child, which does the work.
+  var worker: Int32 {
+    get throws {
+      let pid = process.handle.pid
+      return try #require(
+        readText("/proc/\(pid)/task/\(pid)/children")?.split(separator: " ").compactMap { Int32($0) }.first)
+    }
+  }
+
+  /// The open descriptors of keeper and worker.
   var descriptorCount: Int {
     var count = 0
-    guard let listing = opendir("/proc/\(process.handle.pid)/fd") else { return -1 }
-    defer { closedir(listing) }
-    while readdir(listing) != nil { count += 1 }
+    for pid in [process.handle.pid, (try? worker) ?? -1] {
+      guard let listing = opendir("/proc/\(pid)/fd") else { return -1 }
+      defer { closedir(listing) }
+      while readdir(listing) != nil { count += 1 }
+    }
     return count
   }
 }
@@ -87,9 +98,12 @@ final class TenantProcess {
   static let name = Demo.tenantName
   let process: ChildProcess
 
-  init(_ daemon: Daemon, pages: Int, seed: UInt64 = 7) throws {
+  /// - Parameter group: it takes its memory in there from the start.
+  init(_ daemon: Daemon, pages: Int, seed: UInt64 = 7, group: LimitedGroup? = nil) throws {
+    let words = [DemoTenant.command, daemon.socketPath, "\(pages)", "\(seed)"]
     process = try ChildProcess(
-      executable: program, arguments: [DemoTenant.command, daemon.socketPath, "\(pages)", "\(seed)"], keepsErrors: true,
+      executable: group == nil ? program : "/bin/sh", arguments: group?.joining([program] + words) ?? words,
+      keepsErrors: true,
       environment: ["SWIFT_BACKTRACE=enable=no"])  // one test has it die of SIGBUS
     _ = try answer("registered")
   }

@@ -50,6 +50,10 @@ enum Help {
                             $XDG_STATE_HOME/swap-monitor)
       --keep-free SIZE      end writing out before the disk has less free than this (default: 2G or 5 % of the disk, the
                             smaller)
+      --staging-limit SIZE  how much memory the staged pages of all tenants may take together: enable ends there, and
+                            leaves the rest resident ("partial"); out makes room, and moves and writes the rest
+      --swap-limit SIZE     how large one tenant's swap file may become
+      --swap-total-limit SIZE  and all swap files together; out ends where a limit is reached, as for a full disk
       --log-level LEVEL     error, warning, info (default) or debug
       --end-with-parent     end, as by SIGTERM, when the process that started it ends
     """
@@ -102,7 +106,8 @@ enum Help {
           come next: the longer after it, the more of what is in use has come back before.
 
           Waits for the end and shows the result. While memory is moved, the tenant's processes are stopped (SIGSTOP), unless
-          it registered with "freeze": "caller"; then only its own connection may ask.
+          it registered with "freeze": "caller"; then only its own connection may ask. Where memory does not suffice, the rest
+          stays resident ("partial").
           """,
           "\n  --accept-dma-risk     also where the processes show signs of direct, asynchronous or device I/O",
           "enable vm1 && sleep 300 && swap-monitor trim vm1"
@@ -118,7 +123,8 @@ enum Help {
         (
           """
           Writes staged pages to the swap file and frees their memory. The tenant must be Pending, as enable leaves it; another
-          enable, or disable, ends the writing. Waits for the end and shows the result.
+          enable, or disable, ends the writing. What enable has left for want of memory is moved then, part by part, with
+          the processes stopped for each, and written too. Waits for the end and shows the result.
           """, noWait, "out vm1 --no-wait; swap-monitor status vm1 --watch"
         )
       case "disable":

@@ -13,8 +13,17 @@ struct LinuxPorts: TenantPorts {
   let processList: ProcessList
   let mappingSearch: MappingSearch
   let freezer: SignalFreezer
+  let headroom: TenantHeadroom
   let clock = SystemClock()
   let holdings: TenantHoldings
+
+  /// What `serve` was told; nil is no limit.
+  struct ConfiguredLimits: Sendable {
+    let staging: SharedPageLimit?
+    let swapFiles: SharedPageLimit?
+    /// Of one tenant's swap file.
+    let slots: Int?
+  }
 
   /// What all tenants share.
   struct Shared: Sendable {
@@ -22,6 +31,8 @@ struct LinuxPorts: TenantPorts {
     let swapDirectory: String
     let floor: FreeDiskFloor
     let lockedMemory: LockedMemory
+    let limits: ConfiguredLimits
+    let headroom = DaemonHeadroom()
   }
 
   /// - Parameters:
@@ -37,20 +48,24 @@ struct LinuxPorts: TenantPorts {
     } else {
       table = try PageTables(pageCount: map.pageCount, geometry: shared.geometry)
     }
-    staging = StagingArea(pageCount: map.pageCount, geometry: shared.geometry, hasher: table.hasher)
+    staging = StagingArea(
+      pageCount: map.pageCount, geometry: shared.geometry, hasher: table.hasher, limit: shared.limits.staging)
     if let file = kept?.staging { try staging.adopt(file) }
     let identities = files.map(\.identity)
     guest = try GuestFiles(map: map, files: memfds, identities: identities, staging: staging)
     if let kept {
       file = SwapFileStore(
-        adopting: kept.swapFile, geometry: shared.geometry, staging: staging, floor: shared.floor)
+        adopting: kept.swapFile, geometry: shared.geometry, staging: staging, floor: shared.floor,
+        slots: map.pageCount, limit: shared.limits.swapFiles)
     } else {
       file = try SwapFileStore(
-        directory: shared.swapDirectory, geometry: shared.geometry, staging: staging, floor: shared.floor)
+        directory: shared.swapDirectory, geometry: shared.geometry, staging: staging, floor: shared.floor,
+        slots: map.pageCount, limit: shared.limits.swapFiles)
     }
     readAhead = try ReadAheadThread(
       file: file, budget: shared.lockedMemory, geometry: shared.geometry, hasher: table.hasher)
     processList = ProcessList([])
+    headroom = TenantHeadroom(shared: shared.headroom, processes: processList, geometry: shared.geometry)
     mappingSearch = MappingSearch(map: map, files: identities)
     freezer = SignalFreezer(
       processes: { [processList] in processList.handles },

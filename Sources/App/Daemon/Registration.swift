@@ -43,7 +43,7 @@ struct Registration {
     process = peer
     do throws(SystemError) {
       let ports = try LinuxPorts(map: map, memfds: memfds, files: files, shared: shared, holdings: holdings)
-      memory = TenantMemory(map: map, ports: ports)
+      memory = TenantMemory(map: map, ports: ports, slotLimit: shared.limits.slots ?? .max)
       let first = try UserfaultProcess(userfaultfd: userfaultfd, handle: peer, map: map, staging: ports.staging)
       try holdings.hold(ports, memfds: memfds)
       try holdings.hold(first)

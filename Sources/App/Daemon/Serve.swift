@@ -41,7 +41,11 @@ enum Serve {
 
   private static func parse(_ words: [String]) throws(UsageError) -> Arguments {
     let arguments = try Arguments(
-      words, valued: ["socket", "socket-mode", "socket-group", "swap-dir", "keep-free", "log-level"],
+      words,
+      valued: [
+        "socket", "socket-mode", "socket-group", "swap-dir", "keep-free", "staging-limit", "swap-limit",
+        "swap-total-limit", "log-level",
+      ],
       flags: ["end-with-parent", "help"])
     try arguments.expectWords(0...0, "")
     return arguments
@@ -80,6 +84,7 @@ enum Serve {
     guard let geometry = Machine.pageGeometry() else {
       throw Failure(message: "this machine's page size is not a power of two")
     }
+    let limits = try limits(arguments, geometry)
     try checkUserfaultfd(log)
     let directory = arguments.value("swap-dir") ?? Defaults.swapDirectory()
     do throws(SystemError) {
@@ -93,8 +98,29 @@ enum Serve {
       socketPath: arguments.value("socket") ?? Defaults.socketPath(),
       shared: LinuxPorts.Shared(
         geometry: geometry, swapDirectory: directory, floor: FreeDiskFloor(bytes: keepFree),
-        lockedMemory: LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: Machine.memoryLockLimitBytes()))),
+        lockedMemory: LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: Machine.memoryLockLimitBytes())),
+        limits: limits),
       log: log)
+  }
+
+  private static func limits(_ arguments: Arguments, _ geometry: PageGeometry) throws(UsageError)
+    -> LinuxPorts.ConfiguredLimits
+  {
+    func pages(_ name: String, atLeast least: Int) throws(UsageError) -> Int? {
+      guard let bytes = try arguments.size(name) else { return nil }
+      let pages = geometry.pages(inBytes: bytes)
+      guard pages >= least else {
+        let text = ByteSize.text(UInt64(geometry.bytes(inPages: least)))
+        throw UsageError(message: "--\(name): \"\(arguments.value(name) ?? "")\"; \(text) or more is right")
+      }
+      return pages
+    }
+    // Pages are moved a huge page at a time: with less nothing would ever be.
+    let staging = try pages("staging-limit", atLeast: geometry.hugePagePages)
+    let total = try pages("swap-total-limit", atLeast: 1)
+    return LinuxPorts.ConfiguredLimits(
+      staging: staging.map { SharedPageLimit(pages: $0) }, swapFiles: total.map { SharedPageLimit(pages: $0) },
+      slots: try pages("swap-limit", atLeast: 1))
   }
 
   private static func checkUserfaultfd(_ log: Log) throws(Failure) {

@@ -87,7 +87,8 @@ extension Server {
     tenant.failure = nil
     if result.job == .enable {
       tenant.warnings = result.warnings
-      for warning in result.warnings { log.warning("tenant \(tenant.name): \(warning)") }
+      tenant.shortage = result.shortage
+      for warning in tenant.statusSnapshot.allWarnings { log.warning("tenant \(tenant.name): \(warning)") }
     }
     let error = result.failure.map { ProtocolError($0) }
     if let error {

@@ -79,6 +79,14 @@ struct ProtocolError: Error, Equatable, Codable {
         .noSpace,
         "the swap directory's filesystem would have less free space than the floor (serve --keep-free). What is written "
           + "stays in the file and the rest in staging: free some disk space and try again")
+    case (ErrorNumber.noSpace, .limitSwapFile), (ErrorNumber.noSpace, .limitAllSwapFiles):
+      let (what, option) =
+        failure.operation == .limitSwapFile
+        ? ("the tenant's swap file has", "--swap-limit") : ("all swap files together have", "--swap-total-limit")
+      self.init(
+        .noSpace,
+        "\(what) reached the limit (serve \(option)). What is written stays in the file and the rest in staging: there is "
+          + "room again when pages that were written are removed or written anew, or after a disable")
     case (ErrorNumber.noSpace, _):
       self.init(.noSpace, "\(text). The pages stay in staging: free some disk space and try again")
     case (ErrorNumber.noMemory, _):

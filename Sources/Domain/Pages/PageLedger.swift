@@ -5,6 +5,7 @@
 /// which gate, is the services' business; the ledger keeps each step consistent in itself.
 package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked Sendable {  // guarded by `lock`
   package let pageCount: Int
+  private let slotLimit: Int
   private let table: Table
   private let lock: Lock
   private var books = LedgerBooks(pageCount: 0)
@@ -13,8 +14,10 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   private var punching: SlotRange?
   private var joinCount = 0
 
-  package init(pageCount: Int, table: Table, lock: Lock) {
+  /// - Parameter slotLimit: how long the swap file may become, in slots.
+  package init(pageCount: Int, slotLimit: Int = .max, table: Table, lock: Lock) {
     self.pageCount = pageCount
+    self.slotLimit = slotLimit
     self.table = table
     self.lock = lock
   }
@@ -26,7 +29,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
 
   package func open() {
     locked {
-      books = LedgerBooks(pageCount: pageCount, leftover: leftover, punching: punching)
+      books = LedgerBooks(pageCount: pageCount, slotLimit: slotLimit, leftover: leftover, punching: punching)
       leftover = 0
     }
   }
@@ -40,6 +43,11 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   package var isClosing: Bool { locked { books.isClosing } }
 
   package func setClosing(_ isClosing: Bool) { locked { books.isClosing = isClosing } }
+
+  /// Windows that the last `enable` has left resident, for want of memory. Forgotten when the books are closed.
+  package var unmoved: [PageRange] { locked { books.unmoved } }
+
+  package func setUnmoved(_ windows: [PageRange]) { locked { books.unmoved = windows } }
 
   /// - Precondition: every page is the guest's again, or the tenant is dead.
   package func close() {
@@ -367,6 +375,27 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
         setRecord(PageRecord(.staged, slot: slot), of: page)
       }
       return WriteBatch(pages: Array(pages.prefix(slots.count)), slots: slots)
+    }
+  }
+
+  /// Whether the file's limit allows no further slot, for as long as no page gives one up.
+  package var slotsAreUsedUp: Bool { locked { punching == nil && books.slots.areUsedUp } }
+
+  /// Takes slots away from pages that are in the guest, which keep them for trim alone: to be called when slots are used up.
+  ///
+  /// - Parameter limit: slots looked at, at most.
+  /// - Returns: false when all have been looked at once since it was last false.
+  package func dropStaleSlots(limit: Int) -> Bool {
+    locked {
+      guard let run = books.slots.nextUsedRun(from: books.staleCursor, limit: limit) else {
+        books.staleCursor = SwapSlot(0)
+        return false
+      }
+      for slot in run where table.record(of: books.slots.owner(of: slot)).state == .guest {
+        dropStale(slot, of: books.slots.owner(of: slot))
+      }
+      books.staleCursor = run.upperBound
+      return true
     }
   }
 

@@ -1,5 +1,9 @@
 /// `disable`: brings everything back, first from staging, then from the swap file in file order, reading ahead; then stops
 /// monitoring, and empties the file. Faults are served all the while.
+///
+/// Memory: installed pages are charged to the tenant's control group, and what comes from the file is more than the machine
+/// had in use. (What comes from staging is given back chunk by chunk, so that one chunk more is in use for an instant.)
+/// Where a chunk has no room, the job waits, and holds nothing that others may need.
 package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   private typealias Completion = ReadCompletion<Ports.File.Buffer>
 
@@ -10,6 +14,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   }
 
   package private(set) var pages = 0
+  package private(set) var shortage: MemoryShortage?
   private let memory: TenantMemory<Ports>
   private let cleansUpGradually: Bool
   private var phase = Phase.staging
@@ -46,11 +51,29 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     while let late = memory.ports.readAhead.nextCompletion() { end(late, unseenFrom: 0) }
   }
 
+  // MARK: Memory
+
+  private mutating func hasRoom(for pages: Int, fromFile: Bool) -> Bool {
+    shortage = pages == 0 ? nil : memory.ports.headroom.shortage(of: pages, for: .returning(fromFile: fromFile))
+    return shortage == nil
+  }
+
+  /// What was read ahead is given up, and read again later: its buffers are of all tenants' one budget.
+  private mutating func waitForRoom() throws(JobFailure) -> JobStep {
+    abort()
+    fileCursor = SwapSlot(0)
+    do throws(PortFailure) {
+      _ = try memory.releaseStaging(limit: memory.map.geometry.hugePagePages)
+    } catch { throw .port(error) }
+    return .retryAfter(nanoseconds: RetryDelay.headroom)
+  }
+
   // MARK: From staging
 
   private mutating func installFromStaging() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
     let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
+    guard hasRoom(for: min(limit, memory.ledger.counts.staged), fromFile: false) else { return try waitForRoom() }
     let stop: InstallResult.Stop? = memory.ports.gate.shared {
       guard let run = nextStagedRun(limit: limit) else {
         phase = .file
@@ -77,6 +100,9 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
 
   private mutating func installFromFile() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
+    guard hasRoom(for: min(memory.map.geometry.hugePagePages, memory.ledger.counts.file), fromFile: true) else {
+      return try waitForRoom()
+    }
     let wantsBuffer = !readAhead()
     if completion == nil {
       installIndex = 0
@@ -96,7 +122,8 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     let slot = completion.slots.lowerBound + installIndex
     let page = memory.ledger.owner(of: slot)
     guard isRight(completion, at: installIndex) else { return try reread(page, slot, by: process) }
-    let run = consecutivePages(completion, from: installIndex)
+    var run = consecutivePages(completion, from: installIndex)
+    run = run.prefix(memory.map.geometry.hugePagePages)
     let stop: InstallResult.Stop? = memory.ports.gate.shared {
       // Look up again: pages may have come back, or been removed, while the disk was at work.
       let still = run.prefix { isInFile($0, slot: slot + run.lowerBound.distance(to: $0)) }

@@ -37,6 +37,7 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
   private let memory: TenantMemory<Ports>
   private let freeze: FreezeMode
   private let accepts: AcceptedRisks
+  private let followsUp: Bool
   /// Mappings that nobody has announced, and through which nothing has been touched yet.
   package private(set) var strangeMappings: [StrangeMapping] = []
   private var phase = Phase.begin
@@ -48,8 +49,21 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
     self.memory = memory
     self.accepts = accepts
     self.freeze = freeze
+    followsUp = false
     move = MoveService(memory: memory)
   }
+
+  /// Moves what an `enable` has left for want of memory.
+  init(followingUp memory: TenantMemory<Ports>, freeze: FreezeMode, accepts: AcceptedRisks) {
+    self.memory = memory
+    self.accepts = accepts
+    self.freeze = freeze
+    followsUp = true
+    move = MoveService(memory: memory, windows: memory.ledger.unmoved)
+  }
+
+  package var shortage: MemoryShortage? { move.shortage }
+  package var mayAbort: Bool { !move.holdsProtection }
 
   package mutating func step() throws(JobFailure) -> JobStep {
     do throws(JobFailure) {
@@ -67,8 +81,11 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
     }
   }
 
-  /// `enable` is not ended by commands; this is for a tenant that has died.
-  package mutating func abort() { resume() }
+  /// `enable` itself is not ended by commands: this is for a tenant that has died, and for the part of `out` that follows up.
+  package mutating func abort() {
+    if followsUp { memory.ledger.setUnmoved(move.windowsLeft) }
+    resume()
+  }
 
   private mutating func begin() throws(JobFailure) -> JobStep {
     wasOpen = memory.ledger.isOpen
@@ -87,7 +104,7 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
     } else {
       try startMonitoring()
     }
-    memory.ledger.resetCounters()
+    if !followsUp { memory.ledger.resetCounters() }
     let now = memory.ports.clock.nowNanoseconds
     switch freeze {
     case .caller:
@@ -151,7 +168,10 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
       return .again
     }
     let step = try move.step()
-    if step == .finished { resume() }
+    if step == .finished {
+      memory.ledger.setUnmoved(move.windowsLeft)
+      resume()
+    }
     return step
   }
 

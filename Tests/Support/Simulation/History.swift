@@ -8,6 +8,8 @@ package struct HistoryOutcome: Sendable {
   /// Of each port call that could have been made to fail, with how many error numbers.
   package var failureChoices: [Int] = []
   package var movedPages = 0
+  /// Of these, by `out`.
+  package var followedUpPages = 0
   package var writtenPages = 0
   package var zeroPages = 0
   package var unchangedPages = 0
@@ -15,6 +17,7 @@ package struct HistoryOutcome: Sendable {
   mutating func add(_ other: HistoryOutcome) {
     steps += other.steps
     movedPages += other.movedPages
+    followedUpPages += other.followedUpPages
     writtenPages += other.writtenPages
     zeroPages += other.zeroPages
     unchangedPages += other.unchangedPages
@@ -30,6 +33,7 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
   let queue: SimulatedFaultQueue
   var lifecycle = Lifecycle()
   var outcome = HistoryOutcome()
+  var lastFreeze = FreezeMode.caller
   var isOver = false
   private var joining = 0
   var eventServiceIsIdle = false
@@ -45,7 +49,7 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
     } catch { preconditionFailure("the plan's regions are refused: \(error)") }
     kernel = SimulatedKernel(plan: plan, map: map, defect: defect, keepsLog: keepsLog)
     ports = SimulatedPorts(kernel: kernel, plan: plan)
-    memory = TenantMemory(map: map, ports: ports)
+    memory = TenantMemory(map: map, ports: ports, slotLimit: plan.slotLimit ?? .max)
     queue = SimulatedFaultQueue(kernel: kernel, limit: plan.queueLimit)
   }
 

@@ -31,9 +31,12 @@ extension History {
       outcome.unchangedPages += job.unchangedPages
     case .out:
       guard start(.out) else { return }
-      var job = SwapOutJob(memory: memory)
+      var job = OutJob(memory: memory, freeze: lastFreeze)
       finish(run(&job, abortsAfter: command.abortsAfter))
       outcome.writtenPages += job.pages
+      outcome.movedPages += job.movedPages
+      outcome.followedUpPages += job.movedPages
+      checkNobodyIsStopped()
     case .disable:
       guard start(.disable) else { return }
       if kernel.defect == .unregisteredEarly { unregisterAll() }
@@ -65,6 +68,7 @@ extension History {
 
   private func enable(_ freeze: FreezeMode, isPaused: Bool) {
     guard start(.enable) else { return }
+    lastFreeze = freeze
     let wasOpen = memory.ledger.isOpen
     if freeze == .caller, isPaused {
       kernel.isPausedByCaller = true
@@ -81,16 +85,18 @@ extension History {
     } else {
       finish(end)
     }
-    if kernel.processes.contains(where: { $0.isToStop }) {
-      kernel.fail("enable has ended, and left the tenant stopped")
-    }
+    checkNobodyIsStopped()
     kernel.isPausedByCaller = false
+  }
+
+  private func checkNobodyIsStopped() {
+    if kernel.processes.contains(where: { $0.isToStop }) { kernel.fail("a job has ended, and left the tenant stopped") }
   }
 
   private func run<Job: SteppedJob>(_ job: inout Job, abortsAfter: Int?) -> JobEnd {
     var steps = 0
     while true {
-      if steps == abortsAfter || isTenantGone {
+      if isTenantGone || job.mayAbort && abortsAfter.map({ steps >= $0 }) == true {
         job.abort()
         return .aborted
       }
@@ -121,6 +127,8 @@ extension History {
   private func check(_ failure: JobFailure) {
     switch failure {
     case .tenantGone: if !isTenantGone { kernel.fail("a job says that the tenant is gone, and it lives") }
+    case .port(PortFailure(.limitSwapFile, errorNumber: ErrorNumber.noSpace)):
+      if plan.slotLimit == nil { kernel.fail("the swap file reaches a limit, and has none") }
     case .unreadable, .port, .freezeTimedOut, .kernelAccess, .strangeMapping:
       let isExcused = kernel.injector.failures > 0 || plan.corruptsPerMille > 0 || plan.commands.contains { $0.isKill }
       if !isExcused { kernel.fail("a job fails, and nothing was made to fail: \(failure)") }

@@ -21,6 +21,13 @@ package struct SimulatedStaging: StagingMemory {
     return first..<end
   }
 
+  package func reserve(_ pages: Int) -> Bool {
+    kernel.enter("staging.reserve(\(pages))")
+    let used = kernel.staging.reduce(0) { $0 + ($1 == nil ? 0 : 1) }
+    kernel.reservedPages = used + pages > kernel.stagingLimit && pages > 0 ? nil : pages
+    return kernel.reservedPages != nil
+  }
+
   package func release(_ pages: PageRange) throws(PortFailure) {
     kernel.enter("staging.release(\(pages.text))")
     if !kernel.stagingExists { kernel.fail("staging memory is given back, and there is none") }
