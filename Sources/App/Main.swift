@@ -42,6 +42,8 @@ struct Main {
     let rest = Array(arguments.dropFirst())
     switch command {
     case "serve": try Serve.run(rest)
+    case "worker": try Serve.runWorker(rest)
+    case "layout-version": Console.write("\(Keeper.layoutVersion)\n")
     case "demo": try Demo.run(rest)
     case DemoTenant.command: try DemoTenant.run(rest)
     case "list": try ClientCommands.list(rest)

@@ -18,12 +18,17 @@ let hasUserfaultfd: Bool = {
 
 let isRoot = geteuid() == 0
 
-/// The program under test, beside the test bundle.
-let program: String = {
+/// The program under test: beside the test bundle, or of another build.
+let program = "\(buildDirectory)/swap-monitor"
+
+let namedBuild = getenv("SWAP_MONITOR_BUILD").map { String(cString: $0) }
+
+let buildDirectory: String = {
+  if let namedBuild { return namedBuild }
   var path = [CChar](repeating: 0, count: 4096)
   let count = readlink("/proc/self/exe", &path, path.count)
   let text = String(decoding: path[0..<max(0, count)].map { UInt8(bitPattern: $0) }, as: UTF8.self)
-  return text.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" } + "/swap-monitor"
+  return text.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" }
 }()
 
 /// The real daemon, in a process of its own, with a directory of its own.
@@ -33,14 +38,19 @@ final class Daemon {
   var socketPath: String { "\(directory)/run/socket" }
   var swapDirectory: String { "\(directory)/swap" }
 
-  init(_ options: [String] = [], swapDirectory: String? = nil) throws {
+  /// - Parameter group: it runs in there from the start.
+  init(
+    _ options: [String] = [], swapDirectory: String? = nil, environment: [String] = [], group: LimitedGroup? = nil
+  ) throws {
     directory = try Directory.makeTemporary()
-    process = try ChildProcess(
-      executable: program,
-      arguments: [
+    let words =
+      [
         "serve", "--end-with-parent", "--log-level", "error", "--keep-free", "0", "--socket", "\(directory)/run/socket",
         "--swap-dir", swapDirectory ?? "\(directory)/swap",
-      ] + options, keepsErrors: true)
+      ] + options
+    process = try ChildProcess(
+      executable: group == nil ? program : "/bin/sh", arguments: group?.joining([program] + words) ?? words,
+      keepsErrors: true, environment: environment)
     try eventually("the daemon listens") { (try? Client(path: socketPath)) != nil }
   }
 

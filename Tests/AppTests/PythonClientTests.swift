@@ -21,6 +21,7 @@ struct PythonClientTests {
       "disk_space.py",  // the disk gets its space back, at once or gradually
       "strangers.py",  // mappings that nobody has announced
       "crowd.py",  // fifty processes at fifty addresses, half of which die
+      "removes.py",  // four thousand removes race an enable loop
     ])
   func `it finds all its bytes right`(_ name: String) throws {
     let daemon = try Daemon()

@@ -18,6 +18,9 @@ final class PlainTable: RecordTable, @unchecked Sendable {  // used by one threa
   }
 
   func record(of page: PageIndex) -> PageRecord { records[page.rawValue] }
+  func nextRecorded(from start: PageIndex) -> PageIndex? {
+    records.indices.dropFirst(start.rawValue).first { records[$0] != .guest }.map { PageIndex($0) }
+  }
   func checksum(of page: PageIndex) -> PageChecksum { checksums[page.rawValue] }
   func setRecord(_ record: PageRecord, of page: PageIndex) {
     records[page.rawValue] = record
@@ -158,7 +161,10 @@ struct LedgerDriver {
     let expected =
       page.state == .unreadable
       ? PageRecord(.unreadable, slot: page.slot.map { SwapSlot($0) })
-      : PageRecord(page.state, slot: (page.writing ?? page.slot).map { SwapSlot($0) }, slotIsValid: page.writing == nil)
+      : page.state == .guest && page.isUnhealed
+        ? .guestMayFail
+        : PageRecord(
+          page.state, slot: (page.writing ?? page.slot).map { SwapSlot($0) }, slotIsValid: page.writing == nil)
     try requireEqual(ledger.record(of: index), expected, "record of \(index) (\(page))")
     if let slot = page.slot {
       try requireEqual(ledger.owner(of: SwapSlot(slot)), index, "owner of slot \(slot)")

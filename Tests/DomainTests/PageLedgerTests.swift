@@ -106,6 +106,8 @@ import Testing
       driver.ledger.pinNextFileRun(from: SwapSlot(0), limit: 4), "unreadable pages are tried again")
     driver.ledger.pagesReturned(Self.page(0))
     driver.ledger.unpin(run)
+    #expect(driver.ledger.record(of: PageIndex(0)) == .guestMayFail)
+    driver.ledger.pageHealed(PageIndex(0))
     #expect(driver.ledger.record(of: PageIndex(0)) == .guest)
   }
 

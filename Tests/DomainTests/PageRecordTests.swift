@@ -48,7 +48,7 @@ import Testing
     #expect(PageRecord(rawValue: state | ~0b111).state == .unreadable)
   }
 
-  @Test("a word with a bit that no version sets reads as unreadable", arguments: [3, 6, 7] + Array(48...63))
+  @Test("a word with a bit that no version sets reads as unreadable", arguments: [3, 7] + Array(48...63))
   func unknownBits(bit: UInt64) {
     #expect(PageRecord(rawValue: 1 << bit).state == .unreadable)
   }
@@ -64,6 +64,15 @@ import Testing
           PageRecord(from, slot: slot, slotIsValid: true).moved(to: to) == PageRecord(to, slot: slot, slotIsValid: true)
         )
       }
+    }
+  }
+
+  @Test("that processes may fail is said of the guest's pages alone; with anything else the word reads as unreadable")
+  func mayFail() {
+    #expect(PageRecord.guestMayFail.state == .guest && PageRecord.guestMayFail.mayFail)
+    #expect(!PageRecord.guest.mayFail)
+    for other in [UInt64(1), 2, 3, 4, 1 << 4, 1 << 5, 1 << 8] {
+      #expect(PageRecord(rawValue: PageRecord.guestMayFail.rawValue | other).state == .unreadable)
     }
   }
 }

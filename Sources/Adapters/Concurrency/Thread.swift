@@ -38,6 +38,9 @@ package final class Thread: @unchecked Sendable {  // pthread_t is written befor
 
   package func join() { pthread_join(handle, nil) }
 
+  /// Lets other threads run.
+  package static func yield() { sched_yield() }
+
   /// A thread that nobody waits for.
   package static func runDetached(name: String, _ body: @escaping @Sendable () -> Void) throws(SystemError) {
     pthread_detach(try Thread(name: name, body).handle)
@@ -89,7 +92,7 @@ package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {  // i
   package func take() -> Element? {
     monitor.withLock {
       while elements.isEmpty && !isClosed { monitor.wait() }
-      return elements.isEmpty ? nil : elements.removeFirst()
+      return elements.isEmpty ? nil : elements.remove(at: 0)  // removeFirst() would allocate, generic as this is
     }
   }
 

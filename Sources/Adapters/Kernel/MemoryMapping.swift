@@ -38,3 +38,33 @@ func makeMemoryFile(_ name: String, bytes: Int) throws(SystemError) -> Descripto
   try checked("sizing the memfd \(name) to \(bytes) bytes") { ftruncate(file.raw, bytes) }
   return file
 }
+
+/// A memfd that begins with these bytes.
+///
+/// - Parameter count: its length; nil is theirs.
+func makeMemoryFile(_ name: String, containing bytes: [UInt8], count: Int? = nil) throws(SystemError) -> Descriptor {
+  let file = try makeMemoryFile(name, bytes: count ?? bytes.count)
+  var written = 0
+  while written < bytes.count {
+    written += try checked("writing the memfd \(name)") {
+      bytes.withUnsafeBytes { pwrite(file.raw, $0.baseAddress! + written, bytes.count - written, written) }
+    }
+  }
+  return file
+}
+
+/// All that a memfd holds; nil for what can't be read.
+func contents(of file: Descriptor) -> [UInt8]? {
+  var status = stat()
+  guard fstat(file.raw, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+  var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
+  var position = 0
+  while position < bytes.count {
+    let (count, _) = bytes.withUnsafeMutableBytes { space in
+      retryingInterrupts { pread(file.raw, space.baseAddress! + position, space.count - position, position) }
+    }
+    guard count > 0 else { return nil }
+    position += count
+  }
+  return bytes
+}

@@ -39,18 +39,10 @@ package final class GuestFiles: GuestMemory, @unchecked Sendable {  // `buffer` 
 
   package func nextData(in range: PageRange) throws(PortFailure) -> PageRange? {
     let place = place(of: range)
-    let end = place.offset + place.bytes
-    guard let data = try dataOffset(place) else { return nil }
-    let (hole, holeErrorNumber) = retryingInterrupts { lseek(place.file.raw, data, SEEK_HOLE) }
-    if hole < 0 {
-      // It became a hole between the two calls.
-      if holeErrorNumber == ENXIO { return nil }
-      throw PortFailure(.findGuestData, errorNumber: holeErrorNumber)
-    }
-    let pageShift = map.geometry.pageShift
-    let first = (data - place.offset) >> pageShift
-    let last = (min(hole, end) - place.offset + map.geometry.pageBytes - 1) >> pageShift
-    return (range.lowerBound + first)..<(range.lowerBound + last)
+    let bytes = place.offset..<(place.offset + place.bytes)
+    guard let data = try Adapters.nextData(place.file, in: bytes, operation: .findGuestData) else { return nil }
+    let (first, end) = (data.lowerBound - place.offset, data.upperBound - place.offset + map.geometry.pageBytes - 1)
+    return (range.lowerBound + (first >> map.geometry.pageShift))..<(range.lowerBound + (end >> map.geometry.pageShift))
   }
 
   package func copyToStaging(_ pages: PageRange) throws(PortFailure) {

@@ -12,9 +12,16 @@ package final class SharedPageLimit: @unchecked Sendable {  // guarded by `lock`
   func take(_ pages: Int) -> Bool {
     lock.lock()
     defer { lock.unlock() }
-    guard pages <= limit - used else { return false }
+    guard pages == 0 || pages <= limit - used else { return false }
     used += pages
     return true
+  }
+
+  /// What is there already, limit or not.
+  func count(_ pages: Int) {
+    lock.lock()
+    defer { lock.unlock() }
+    used += pages
   }
 
   func giveBack(_ pages: Int) {
@@ -39,6 +46,23 @@ final class PageAccount: @unchecked Sendable {  // guarded by `lock`
   }
 
   deinit { limit?.giveBack(pages.count + reserved) }
+
+  /// Counts what an earlier worker has left in a file. Where that can't be told, it does not count.
+  func adopt(_ file: Descriptor, _ geometry: PageGeometry) {
+    guard let limit else { return }
+    lock.lock()
+    defer { lock.unlock() }
+    let bytes = geometry.bytes(inPages: pages.capacity)
+    var position = 0
+    do throws(PortFailure) {
+      while position < bytes, let data = try nextData(file, in: position..<bytes, operation: .findStagedCopies) {
+        let end = min(data.upperBound + geometry.pageBytes - 1, bytes)
+        pages.insert(data.lowerBound >> geometry.pageShift..<end >> geometry.pageShift)
+        position = data.upperBound
+      }
+    } catch {}
+    limit.count(pages.count)
+  }
 
   /// Takes so many pages beforehand; what was reserved before goes back.
   func reserve(_ count: Int) -> Bool {

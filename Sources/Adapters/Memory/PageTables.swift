@@ -10,37 +10,85 @@ internal import Synchronization
 package final class PageTables: RecordTable, @unchecked Sendable {
   // records are atomics; a checksum belongs to its record's writer
   package let hasher: PageHasher
-  private let file: Descriptor
+  package let file: Descriptor
   private let mapping: MemoryMapping
   private let records: UnsafeMutablePointer<Atomic<UInt64>>
   private let checksums: UnsafeMutablePointer<UInt64>
   private let headerBytes: Int
+  private let recordBytes: Int
+  private let pageCount: Int
 
   private static let magic: UInt64 = 0x7377_6170_6d6f_6e31  // "swapmon1"
-  private static let layoutVersion: UInt64 = 1
-  private static let headerWords = 4
+  private static let layoutVersion = UInt64(Keeper.layoutVersion)
+  fileprivate static let headerWords = 4
 
-  package init(pageCount: Int, geometry: PageGeometry) throws(SystemError) {
+  package convenience init(pageCount: Int, geometry: PageGeometry) throws(SystemError) {
     let key = Machine.randomWords(PageHasher.keyWords(pageBytes: geometry.pageBytes))
-    func roundUp(_ bytes: Int) -> Int { (bytes + geometry.pageBytes - 1) & ~(geometry.pageBytes - 1) }
-    let headerBytes = roundUp((Self.headerWords + key.count) * 8)
-    let recordBytes = roundUp(pageCount * 8)
-    let bytes = headerBytes + recordBytes + roundUp(pageCount * 16)
-    let file = try makeMemoryFile("swap-monitor-tables", bytes: bytes)
-    let mapping = try MemoryMapping(of: file, bytes: bytes, writable: true, operation: "mapping page tables")
+    let header = [Self.magic, Self.layoutVersion, UInt64(pageCount), UInt64(key.count)] + key
+    let file = try makeMemoryFile(
+      "swap-monitor-tables", containing: header.withUnsafeBytes(Array.init), count: Layout(pageCount, geometry).bytes)
+    try self.init(adopting: file, pageCount: pageCount, geometry: geometry)
+  }
+
+  /// Takes over what an earlier worker has left.
+  ///
+  /// - Throws: EINVAL where these are no page tables of this layout for so many pages.
+  package init(adopting file: Descriptor, pageCount: Int, geometry: PageGeometry) throws(SystemError) {
+    let layout = Layout(pageCount, geometry)
+    var status = stat()
+    guard fstat(file.raw, &status) == 0, status.st_size == layout.bytes else {
+      throw SystemError("taking over page tables of another size", errorNumber: EINVAL)
+    }
+    let mapping = try MemoryMapping(of: file, bytes: layout.bytes, writable: true, operation: "mapping page tables")
     // Safety: the mapping is page aligned and as long as header, records and checksums together.
-    let header = mapping.address.bindMemory(to: UInt64.self, capacity: headerBytes / 8)
-    header[0] = Self.magic
-    header[1] = Self.layoutVersion
-    header[2] = UInt64(pageCount)
-    header[3] = UInt64(key.count)
-    for (number, word) in key.enumerated() { header[Self.headerWords + number] = word }
-    records = (mapping.address + headerBytes).bindMemory(to: Atomic<UInt64>.self, capacity: pageCount)
-    checksums = (mapping.address + headerBytes + recordBytes).bindMemory(to: UInt64.self, capacity: 2 * pageCount)
+    let header = mapping.address.bindMemory(to: UInt64.self, capacity: layout.headerBytes / 8)
+    let keyWords = PageHasher.keyWords(pageBytes: geometry.pageBytes)
+    guard header[0] == Self.magic, header[1] == Self.layoutVersion, header[2] == UInt64(pageCount),
+      header[3] == UInt64(keyWords)
+    else { throw SystemError("taking over page tables of another layout", errorNumber: EINVAL) }
+    let key = (0..<keyWords).map { header[Self.headerWords + $0] }
+    records = (mapping.address + layout.headerBytes).bindMemory(to: Atomic<UInt64>.self, capacity: pageCount)
+    checksums = (mapping.address + layout.headerBytes + layout.recordBytes).bindMemory(
+      to: UInt64.self, capacity: 2 * pageCount)
     hasher = PageHasher(pageBytes: geometry.pageBytes, key: key)
-    self.headerBytes = headerBytes
+    headerBytes = layout.headerBytes
+    recordBytes = layout.recordBytes
+    self.pageCount = pageCount
     self.file = file
     self.mapping = mapping
+  }
+
+  private struct Layout {
+    let headerBytes: Int
+    let recordBytes: Int
+    let bytes: Int
+
+    init(_ pageCount: Int, _ geometry: PageGeometry) {
+      func roundUp(_ bytes: Int) -> Int { (bytes + geometry.pageBytes - 1) & ~(geometry.pageBytes - 1) }
+      headerBytes = roundUp((PageTables.headerWords + PageHasher.keyWords(pageBytes: geometry.pageBytes)) * 8)
+      recordBytes = roundUp(pageCount * 8)
+      bytes = headerBytes + recordBytes + roundUp(pageCount * 16)
+    }
+  }
+
+  /// Untouched parts of the table memory are holes.
+  package func nextRecorded(from start: PageIndex) -> PageIndex? {
+    var position = start.rawValue
+    while position < pageCount {
+      let range = (headerBytes + position * 8)..<(headerBytes + recordBytes)
+      let data: Range<Int>?
+      do throws(PortFailure) { data = try nextData(file, in: range, operation: .findStagedCopies) } catch {
+        data = range  // then everything is looked at
+      }
+      guard let data else { return nil }
+      let end = min((data.upperBound - headerBytes) / 8, pageCount)
+      position = max(position, (data.lowerBound - headerBytes) / 8)
+      while position < end {
+        if records[position].load(ordering: .relaxed) != 0 { return PageIndex(position) }
+        position += 1
+      }
+    }
+    return nil
   }
 
   package func record(of page: PageIndex) -> PageRecord {

@@ -23,13 +23,22 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `area`
     self.hasher = hasher
   }
 
-  package func create() throws(PortFailure) {
+  /// - Parameter hold: keeps the memory's descriptor alive beyond this process, before anything is in it.
+  package func create(_ hold: (Descriptor) throws(SystemError) -> Void = { _ in }) throws(PortFailure) {
+    if area != nil { return }
     do throws(SystemError) {
-      let bytes = geometry.bytes(inPages: pageCount)
-      let file = try makeMemoryFile("swap-monitor-staging", bytes: bytes)
-      area = Area(
-        file: file, mapping: try MemoryMapping(of: file, bytes: bytes, writable: false, operation: "mapping staging"))
+      let file = try makeMemoryFile("swap-monitor-staging", bytes: geometry.bytes(inPages: pageCount))
+      try hold(file)
+      try adopt(file)
     } catch { throw PortFailure(.createStaging, errorNumber: error.errorNumber) }
+  }
+
+  /// Takes over what an earlier worker has left.
+  package func adopt(_ file: Descriptor) throws(SystemError) {
+    let bytes = geometry.bytes(inPages: pageCount)
+    area = Area(
+      file: file, mapping: try MemoryMapping(of: file, bytes: bytes, writable: false, operation: "mapping staging"))
+    account.adopt(file, geometry)
   }
 
   package func destroy() {
@@ -47,6 +56,14 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `area`
   }
 
   package func checksum(of page: PageIndex) -> PageChecksum { pageChecksum(address(of: page), geometry, hasher) }
+
+  package func nextCopies(in range: PageRange) throws(PortFailure) -> PageRange? {
+    let (start, end) = (
+      geometry.bytes(inPages: range.lowerBound.rawValue), geometry.bytes(inPages: range.upperBound.rawValue)
+    )
+    guard let data = try nextData(current.file, in: start..<end, operation: .findStagedCopies) else { return nil }
+    return PageIndex(data.lowerBound >> geometry.pageShift)..<PageIndex(data.upperBound >> geometry.pageShift)
+  }
 
   package func release(_ pages: PageRange) throws(PortFailure) {
     try punchHole(current.file, pages: pages, geometry: geometry, operation: .releaseStaging)
@@ -83,6 +100,22 @@ func pageChecksum(_ page: UnsafeRawPointer, _ geometry: PageGeometry, _ hasher: 
   // Safety: a mapped page, page aligned, that outlives this call.
   let words = UnsafeBufferPointer(start: page.assumingMemoryBound(to: UInt64.self), count: geometry.pageBytes / 8)
   return hasher.checksum(of: words.span)
+}
+
+/// The next run of data in a range of a file in memory, in bytes; nil where there is none.
+func nextData(_ file: Descriptor, in range: Range<Int>, operation: PortOperation) throws(PortFailure) -> Range<Int>? {
+  let (data, errorNumber) = retryingInterrupts { lseek(file.raw, range.lowerBound, SEEK_DATA) }
+  if data < 0 {
+    if errorNumber == ENXIO { return nil }  // no data up to the file's end
+    throw PortFailure(operation, errorNumber: errorNumber)
+  }
+  guard data < range.upperBound else { return nil }
+  let (hole, holeErrorNumber) = retryingInterrupts { lseek(file.raw, data, SEEK_HOLE) }
+  if hole < 0 {
+    if holeErrorNumber == ENXIO { return nil }  // it became a hole between the two calls
+    throw PortFailure(operation, errorNumber: holeErrorNumber)
+  }
+  return data..<min(hole, range.upperBound)
 }
 
 func punchHole(_ file: Descriptor, pages: PageRange, geometry: PageGeometry, operation: PortOperation)

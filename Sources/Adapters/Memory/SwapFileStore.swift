@@ -5,7 +5,7 @@ internal import Glibc
 /// holder. Written and read past the page cache (O_DIRECT) where the filesystem can; else synced and dropped from it.
 package final class SwapFileStore: SwapFile, @unchecked Sendable {
   // pread and pwrite are safe from any thread; `isDirect` only falls, in `write`
-  private let file: Descriptor
+  package let file: Descriptor
   private let geometry: PageGeometry
   private let staging: StagingArea
   private let floor: FreeDiskFloor
@@ -22,6 +22,20 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   ) throws(SystemError) {
     account = PageAccount(capacity: slots, limit: limit)
     (file, isDirect) = try Self.create(in: directory)
+    self.geometry = geometry
+    self.staging = staging
+    self.floor = floor
+  }
+
+  /// Takes over what an earlier worker has left.
+  package init(
+    adopting file: Descriptor, geometry: PageGeometry, staging: StagingArea, floor: FreeDiskFloor, slots: Int = 0,
+    limit: SharedPageLimit? = nil
+  ) {
+    account = PageAccount(capacity: slots, limit: limit)
+    account.adopt(file, geometry)
+    self.file = file
+    isDirect = fcntl(file.raw, F_GETFL) & O_DIRECT != 0
     self.geometry = geometry
     self.staging = staging
     self.floor = floor

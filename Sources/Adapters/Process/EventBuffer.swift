@@ -6,7 +6,7 @@ internal import Glibc
 ///
 /// Layout: a 64-bit count of messages, padding to 64 bytes, then the messages as the kernel wrote them.
 package final class EventBuffer: EventBatch, @unchecked Sendable {  // belongs to the thread that drains its userfaultfd
-  private let file: Descriptor
+  package let file: Descriptor
   private let mapping: MemoryMapping
 
   /// One read's worth: a fault's message is 32 bytes.
@@ -14,9 +14,16 @@ package final class EventBuffer: EventBatch, @unchecked Sendable {  // belongs t
   private static let headerBytes = 64
   private static let bytes = 4096
 
-  package init() throws(SystemError) {
-    file = try makeMemoryFile("swap-monitor-events", bytes: Self.bytes)
+  package convenience init() throws(SystemError) {
+    try self.init(adopting: try makeMemoryFile("swap-monitor-events", bytes: Self.bytes))
+    clear()
+  }
+
+  /// Takes over what an earlier worker has left: it may have died between the read and the count.
+  package init(adopting file: Descriptor) throws(SystemError) {
+    self.file = file
     mapping = try MemoryMapping(of: file, bytes: Self.bytes, writable: true, operation: "mapping an event buffer")
+    setCount((0..<Self.capacity).first { messages[$0].event == 0 } ?? Self.capacity)
   }
 
   package var count: Int { mapping.address.load(as: Int.self) }
@@ -36,12 +43,15 @@ package final class EventBuffer: EventBatch, @unchecked Sendable {  // belongs t
     }
   }
 
-  package func clear() { setCount(0) }
+  package func clear() {
+    // What was read is told by messages that are there; no event has the number 0.
+    for number in 0..<count { messages[number].event = 0 }
+    setCount(0)
+  }
 
   /// Reads without waiting, whatever the client has done to the shared open file's O_NONBLOCK.
   ///
-  /// The count is written after the kernel has written the messages. A worker that dies between the two loses the removes
-  /// of one read: their removers may have gone on. (The next worker settles nothing before it has looked at every task.)
+  /// The kernel writes the messages themselves to shared memory, so a worker that dies right after leaves them all.
   func fill(from userfaultfd: Descriptor) throws(PortFailure) {
     var vector = iovec(iov_base: messages, iov_len: Self.capacity * MemoryLayout<uffd_msg>.stride)
     var (bytes, errorNumber) = retryingInterrupts { preadv2(userfaultfd.raw, &vector, 1, -1, Linux.RWF_NOWAIT) }

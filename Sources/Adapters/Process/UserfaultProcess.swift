@@ -11,21 +11,24 @@ package final class UserfaultProcess: MonitoredProcess {
   package let isForked: Bool
   private let map: RegionMap
   private let staging: StagingArea
-  private let events: EventBuffer
+  package let events: EventBuffer
 
   /// - Parameters:
   ///   - handle: nil for a child that is not known yet but by its userfaultfd.
   ///   - addresses: where this process maps the regions; nil where the registering one does.
+  ///   - isForked: a fork of one of the tenant's processes has brought it.
+  ///   - events: what an earlier worker has left.
   package init(
-    userfaultfd: Descriptor, handle: ProcessHandle?, map: RegionMap, staging: StagingArea, addresses: AddressMap? = nil
+    userfaultfd: Descriptor, handle: ProcessHandle?, map: RegionMap, staging: StagingArea, addresses: AddressMap? = nil,
+    isForked: Bool = false, events: EventBuffer? = nil
   ) throws(SystemError) {
     self.userfaultfd = userfaultfd
     identity = Mutex(handle)
-    isForked = handle == nil
+    self.isForked = isForked
     self.map = map
     mappings = Mutex(addresses ?? AddressMap(map))
     self.staging = staging
-    events = try EventBuffer()
+    if let events { self.events = events } else { self.events = try EventBuffer() }
   }
 
   /// Which process it is; nil while that has not been found out.
@@ -45,6 +48,11 @@ package final class UserfaultProcess: MonitoredProcess {
         }
       }
     }
+  }
+
+  /// It maps these pages there, unless it is known to map some of them elsewhere.
+  func addIfUnmapped(_ part: (address: UInt64, pages: PageRange)) {
+    mappings.withLock { if $0.mapped(part.pages).isEmpty { $0.map(part.pages, at: part.address) } }
   }
 
   package var kernelAccessSign: String? { handle.flatMap { KernelAccessSigns.find(pid: $0.pid) } }
@@ -81,7 +89,7 @@ package final class UserfaultProcess: MonitoredProcess {
     _ = fcntl(number, F_SETFL, fcntl(number, F_GETFL) | O_NONBLOCK)
     do throws(SystemError) {
       let child = try UserfaultProcess(
-        userfaultfd: descriptor, handle: nil, map: map, staging: staging, addresses: addresses)
+        userfaultfd: descriptor, handle: nil, map: map, staging: staging, addresses: addresses, isForked: true)
       child.registered.store(isRegistered, ordering: .relaxed)
       return child
     } catch {
@@ -98,6 +106,8 @@ package final class UserfaultProcess: MonitoredProcess {
   private let isMemoryGone = Atomic(false)
 
   // MARK: Events
+
+  package var leftEvents: EventBuffer { events }
 
   package func readEvents() throws(PortFailure) -> EventBuffer {
     try events.fill(from: userfaultfd)

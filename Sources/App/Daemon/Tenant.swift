@@ -40,7 +40,12 @@ final class Tenant {
   var waiters: [Waiter] = []
   /// To be asked again when the running job ends. One for each waiting connection at most, and one for the daemon itself.
   var queue: [Command] = []
+  /// Jobs are numbered.
+  var jobSerial: UInt64 = 0
+  /// Of the running job.
+  var options = TenantRuntime.JobOptions()
   var lastJob: TenantJob?
+  var lastResult: TenantRecord.Result?
   /// Why the last operation failed.
   var failure: ProtocolError?
   /// To be forgotten once everything is back.

@@ -13,10 +13,11 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   static let releaseDelayNanoseconds: UInt64 = 2_000_000
   /// When faults that wait for another try get it.
   static let retryDelayNanoseconds: UInt64 = 200_000
+  static let triesAfterRemove = 32
   static let failureDelayNanoseconds: UInt64 = 20_000_000
 
   /// What a client may ask for beside a command.
-  struct JobOptions: Sendable {
+  struct JobOptions: Codable, Equatable, Sendable {
     /// Of `enable`.
     var accepts: AcceptedRisks = []
     /// Of `disable`: the swap file is emptied in the background.
@@ -34,6 +35,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   }
 
   let memory: TenantMemory<LinuxPorts>
+  var holdings: TenantHoldings { memory.ports.holdings }
   private let name: String
   private let freeze: FreezeMode
   private let log: Log
@@ -78,14 +80,19 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     wakeUp = try WakeUp()
   }
 
-  func start() throws(SystemError) {
+  /// - Parameter takeOver: what is still to be done where an earlier worker has left the tenant; comes before any job.
+  func start(_ takeOver: TakeOver<LinuxPorts>? = nil) throws(SystemError) {
     do throws(SystemError) {
       threads.append(try Thread(name: "faults") { [self] in serveFaults() })
       for _ in 0..<Self.fileFaultThreads {
         let buffer = try LockedBuffer(pages: 1, geometry: memory.map.geometry, hasher: memory.ports.table.hasher)
         threads.append(try Thread(name: "file-faults") { [self] in serveFileFaults(buffer) })
       }
-      threads.append(try Thread(name: "jobs") { [self] in runJobs() })
+      threads.append(
+        try Thread(name: "jobs") { [self] in
+          if let takeOver { finish(takeOver) }
+          runJobs()
+        })
     } catch {
       shutDown()
       throw error
@@ -201,7 +208,15 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       let somethingCame = waiter.wait(timeoutNanoseconds: timeout)
       ready.removeAll(keepingCapacity: true)
       for number in waiter.ready { ready.append(watched[number]) }
-      let report = service.step(ready)
+      var report = service.step(ready)
+      // Until a remover has run on, nothing can be installed; and one that removes without pause soon waits again. In between
+      // is when faults are to be served, so they are tried before the next read lets it on.
+      if report.removes > 0 {
+        for _ in 0..<Self.triesAfterRemove where report.waiting > 0 {
+          Thread.yield()
+          report.waiting = service.step([]).waiting
+        }
+      }
       if report.removes > 0 { startCleaning() }
       if let process = report.processGone { processGone(process) }
       if !report.children.isEmpty { childrenForked(report.children) }
@@ -248,6 +263,24 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   }
 
   // MARK: Jobs
+
+  /// A failure is tried again: nothing else can be done for the tenant before this is.
+  private func finish(_ takeOver: TakeOver<LinuxPorts>) {
+    var takeOver = takeOver
+    let log = Log.Limited(log)
+    while !mustEnd {
+      do throws(JobFailure) {
+        switch try takeOver.step() {
+        case .again: break
+        case .retryAfter(let nanoseconds): pause(nanoseconds)
+        case .finished: return
+        }
+      } catch {
+        log.warning("tenant \(name): taking over: \(ProtocolError(error).message)")
+        pause(Self.failureDelayNanoseconds)
+      }
+    }
+  }
 
   private func runJobs() {
     var lastAccepts: AcceptedRisks = []

@@ -2,7 +2,7 @@ internal import Adapters
 internal import Domain
 
 /// The error codes of PROTOCOL.md.
-enum ErrorCode: String, CaseIterable {
+enum ErrorCode: String, CaseIterable, Codable {
   case invalidRequest = "invalid-request"
   case tooLarge = "too-large"
   case unsupportedProtocol = "unsupported-protocol"
@@ -23,7 +23,7 @@ enum ErrorCode: String, CaseIterable {
 }
 
 /// A refused or failed request.
-struct ProtocolError: Error, Equatable {
+struct ProtocolError: Error, Equatable, Codable {
   let code: ErrorCode
   /// For people: names the field, the value and what would be right.
   let message: String

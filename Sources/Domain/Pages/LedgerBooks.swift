@@ -8,11 +8,15 @@ struct LedgerBooks: Sendable {
   var releasable: PageBitmap
   /// Removed by the tenant, and perhaps not carried out by the kernel yet.
   var discarding: PageBitmap
+  /// In the file, by a slot that was read wrong once.
+  var doubtful: PageBitmap
   var unreadable: PageBitmap
   /// Not unreadable any more, while processes may still fail at them.
   var unhealed: PageBitmap
   var releaseCursor = 0
   var discardGeneration = 0
+  /// So may all pages be: an earlier worker has died, and what it knew of removals is lost.
+  var allMayBeDiscarding = false
   var isClosing = false
   /// What the last `enable` has left resident for want of memory.
   var unmoved: [PageRange] = []
@@ -33,6 +37,7 @@ struct LedgerBooks: Sendable {
     staged = PageBitmap(capacity: pageCount)
     releasable = PageBitmap(capacity: pageCount)
     discarding = PageBitmap(capacity: pageCount)
+    doubtful = PageBitmap(capacity: pageCount)
     unreadable = PageBitmap(capacity: pageCount)
     unhealed = PageBitmap(capacity: pageCount)
     slots = SwapSlots(capacity: pageCount, limit: slotLimit)
@@ -43,7 +48,7 @@ struct LedgerBooks: Sendable {
     var first = range.lowerBound.rawValue
     let end = range.upperBound.rawValue
     while first < end, discarding.contains(first) || mayFail(first) { first += 1 }
-    guard first < end else { return nil }
+    guard first < end, !allMayBeDiscarding else { return nil }
     let stop = min(
       discarding.nextMember(from: first) ?? end, unreadable.nextMember(from: first) ?? end,
       unhealed.nextMember(from: first) ?? end, end)

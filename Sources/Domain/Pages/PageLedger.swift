@@ -12,6 +12,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// Slots with content that nobody needs, from the file's beginning on, while the books are closed.
   private var leftover = 0
   private var punching: SlotRange?
+  private var joinCount = 0
 
   /// - Parameter slotLimit: how long the swap file may become, in slots.
   package init(pageCount: Int, slotLimit: Int = .max, table: Table, lock: Lock) {
@@ -33,6 +34,11 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     }
   }
 
+  /// Grows with every process that joins: one that comes in the middle of a freeze is not stopped.
+  package var joins: Int { locked { joinCount } }
+
+  package func processJoined() { locked { joinCount += 1 } }
+
   /// Monitoring is being ended: no process may join until that is done.
   package var isClosing: Bool { locked { books.isClosing } }
 
@@ -49,6 +55,73 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       leftover = max(leftover, books.slots.length)
       books = LedgerBooks(pageCount: 0)
       table.reset()
+    }
+  }
+
+  // MARK: Taking over
+
+  /// Opens the books anew from the records that an earlier worker has left.
+  ///
+  /// What that one knew of removals is lost: until they are settled, any page may be on its way out.
+  package func rebuild() {
+    locked {
+      books = LedgerBooks(pageCount: pageCount, slotLimit: slotLimit)
+      books.allMayBeDiscarding = true
+      (leftover, punching) = (0, nil)
+      var position = PageIndex(0)
+      while let page = table.nextRecorded(from: position) {
+        adopt(page)
+        position = page + 1
+      }
+      books.slots.wasteGaps()
+    }
+  }
+
+  private func adopt(_ page: PageIndex) {
+    let record = table.record(of: page)
+    guard record != .guest else { return }
+    books.recorded.insert(page.rawValue)
+    if record.mayFail { books.unhealed.insert(page.rawValue) }
+    switch record.state {
+    case .guest, .punching: break
+    case .staged: books.staged.insert(page.rawValue)
+    case .file: books.filePages += 1
+    case .unreadable: books.unreadable.insert(page.rawValue)
+    }
+    guard let slot = record.slot else { return }
+    if record.slotIsValid || record.state == .unreadable {
+      books.slots.adopt(slot, owner: page)
+    } else {
+      setRecord(PageRecord(record.state), of: page)  // it was just being written
+    }
+  }
+
+  /// The next pages whose copies are complete, and whose holes are not certain; all in one run.
+  package func nextPunching(from start: PageIndex) -> PageRange? {
+    locked {
+      func isPunching(_ page: Int) -> Bool { table.record(of: PageIndex(page)).state == .punching }
+      var first = start.rawValue
+      while let found = books.recorded.nextMember(from: first) {
+        first = found + 1
+        guard isPunching(found) else { continue }
+        var end = found + 1
+        while end < pageCount, isPunching(end) { end += 1 }
+        return PageIndex(found)..<PageIndex(end)
+      }
+      return nil
+    }
+  }
+
+  /// The guest has data there, which wins over everything recorded.
+  package func guestHas(_ range: PageRange) {
+    locked {
+      var position = range.lowerBound.rawValue
+      while let found = books.recorded.nextMember(from: position), found < range.upperBound.rawValue {
+        position = found + 1
+        let page = PageIndex(found)
+        let old = table.record(of: page)
+        if old.state != .guest { takeBack(page, old) }
+      }
     }
   }
 
@@ -73,18 +146,17 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     locked { pages(books.staged.nextRun(from: page.rawValue, before: end.rawValue, limit: limit)) }
   }
 
+  package func nextUnreadable(from page: PageIndex) -> PageIndex? {
+    locked { books.unreadable.nextMember(from: page.rawValue).map { PageIndex($0) } }
+  }
+
   // MARK: Coming back
 
   /// Pages have been installed in the guest, or were found there: the guest's content counts from now on. A valid slot
   /// is kept, stale, so that trim can find the page unchanged later.
   package func pagesReturned(_ range: PageRange, faultFrom source: FaultSource? = nil) {
     locked {
-      for page in range {
-        let old = table.record(of: page)
-        leave(page, old)
-        setRecord(old.state == .unreadable ? .guest : old.moved(to: .guest), of: page)
-        if old.state == .unreadable, let slot = old.slot { books.slots.free(slot) }
-      }
+      for page in range { takeBack(page, table.record(of: page)) }
       books.counters.count(source)
     }
   }
@@ -124,6 +196,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
         return false
       }
       if old.state == .file { books.filePages -= 1 }
+      books.doubtful.remove(page.rawValue)
       books.unreadable.insert(page.rawValue)
       books.unhealed.remove(page.rawValue)
       setRecord(PageRecord(.unreadable, slot: slot), of: page)
@@ -131,8 +204,18 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     }
   }
 
-  /// The slot was read wrong once, and right in the end: trim must not leave the page to it.
-  package func distrust(_ slot: SwapSlot, of page: PageIndex) { locked { dropStale(slot, of: page) } }
+  /// The slot was read wrong once: trim must not leave the page to it. While the page is only there, that is kept in mind until
+  /// it is back; its install may have to be tried again, with a read that goes well.
+  package func distrust(_ slot: SwapSlot, of page: PageIndex) {
+    locked {
+      let record = table.record(of: page)
+      if record.state == .file, record.slot == slot {
+        books.doubtful.insert(page.rawValue)
+      } else {
+        dropStale(slot, of: page)
+      }
+    }
+  }
 
   /// The next consecutive slots, at or behind `start`, whose pages are in the file only (or could not be read before);
   /// they are pinned.
@@ -177,7 +260,12 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   package var discardGeneration: Int { locked { books.discardGeneration } }
 
   /// Every remove announced so far has been carried out.
-  package func settleAllDiscards() { locked { books.discarding.removeAll() } }
+  package func settleAllDiscards() {
+    locked {
+      books.discarding.removeAll()
+      books.allMayBeDiscarding = false
+    }
+  }
 
   /// These pages were seen to be holes in the guest.
   package func settleDiscards(_ range: PageRange) {
@@ -192,7 +280,12 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// A page that the guest holds, and that processes may still fail at.
   package var nextUnhealed: PageIndex? { locked { books.unhealed.nextMember(from: 0).map { PageIndex($0) } } }
 
-  package func pageHealed(_ page: PageIndex) { locked { _ = books.unhealed.remove(page.rawValue) } }
+  package func pageHealed(_ page: PageIndex) {
+    locked {
+      books.unhealed.remove(page.rawValue)
+      if table.record(of: page).state == .guest { setRecord(.guest, of: page) }
+    }
+  }
 
   // MARK: Moving out of the guest
 
@@ -402,6 +495,8 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   // MARK: Inside
 
   private func setRecord(_ record: PageRecord, of page: PageIndex) {
+    let isPoisoned = record == .guest && books.unhealed.contains(page.rawValue)
+    let record = isPoisoned ? .guestMayFail : record
     if record == .guest { books.recorded.remove(page.rawValue) } else { books.recorded.insert(page.rawValue) }
     table.setRecord(record, of: page)
   }
@@ -414,11 +509,22 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     case .staged:
       books.staged.remove(page.rawValue)
       books.releasable.insert(page.rawValue)
-    case .file: books.filePages -= 1
+    case .file:
+      books.filePages -= 1
+      books.doubtful.remove(page.rawValue)
     case .unreadable:
       books.unreadable.remove(page.rawValue)
       books.unhealed.insert(page.rawValue)
     }
+  }
+
+  /// The page is the guest's.
+  private func takeBack(_ page: PageIndex, _ old: PageRecord) {
+    let losesSlot = old.state == .unreadable || books.doubtful.contains(page.rawValue)
+    leave(page, old)
+    if old.state == .guest { return }
+    setRecord(losesSlot ? .guest : old.moved(to: .guest), of: page)
+    if losesSlot, let slot = old.slot { books.slots.free(slot) }
   }
 
   /// Frees a slot that a page elsewhere keeps for trimming.

@@ -14,7 +14,8 @@ package enum PageState: UInt64, CaseIterable, Sendable {
 
 /// A page's entry in the tables: one 64-bit word, so that it changes in one store.
 ///
-/// Layout: bits 0-2 state, bit 4 has a slot, bit 5 the slot's content is valid, bits 8-47 slot.
+/// Layout: bits 0-2 state, bit 4 has a slot, bit 5 the slot's content is valid, bit 6 processes may still get SIGBUS at a page
+/// of the guest's, bits 8-47 slot.
 /// The zero word is "guest, nothing else", which is what fresh table memory holds.
 package struct PageRecord: Equatable, Sendable {
   package var rawValue: UInt64
@@ -34,7 +35,7 @@ package struct PageRecord: Equatable, Sendable {
 
   /// - Note: a word that no version of this code writes reads as `unreadable`: never as content.
   package var state: PageState {
-    guard rawValue & Self.unusedBits == 0 else { return .unreadable }
+    guard rawValue & Self.unusedBits == 0, !mayFail || rawValue == Self.mayFailBit else { return .unreadable }
     return PageState(rawValue: rawValue & Self.stateMask) ?? .unreadable
   }
   package var slot: SwapSlot? {
@@ -48,12 +49,17 @@ package struct PageRecord: Equatable, Sendable {
   /// The same slot, where it is valid, under another state.
   package func moved(to state: PageState) -> PageRecord { PageRecord(state, slot: validSlot, slotIsValid: true) }
 
+  /// It was unreadable, and is the guest's again, while processes may still be poisoned there.
+  package var mayFail: Bool { rawValue & Self.mayFailBit != 0 }
+
   package static let guest = PageRecord(.guest)
+  package static let guestMayFail = PageRecord(rawValue: mayFailBit)
 
   private static let stateMask: UInt64 = 0b111
-  private static let unusedBits: UInt64 = 0xFFFF_0000_0000_00C8
+  private static let unusedBits: UInt64 = 0xFFFF_0000_0000_0088
   private static let slotBit: UInt64 = 1 << 4
   private static let validBit: UInt64 = 1 << 5
+  private static let mayFailBit: UInt64 = 1 << 6
   private static let slotShift: UInt64 = 8
   private static let slotBits = 40
 }

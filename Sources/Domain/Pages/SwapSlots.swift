@@ -130,6 +130,15 @@ package struct SwapSlots: Sendable {
     setOwner(of: slot, to: page)
   }
 
+  /// After the last `adopt`: what lies between the taken slots may still hold something.
+  package mutating func wasteGaps() {
+    var position = 0
+    while let gap = used.nextGap(from: position), gap < length {
+      position = min(used.nextMember(from: gap) ?? length, length)
+      punchable.insert(gap..<position)
+    }
+  }
+
   /// The next run of taken slots at or behind `start`.
   package func nextUsedRun(from start: SwapSlot, limit: Int) -> SlotRange? {
     guard let run = used.nextRun(from: start.rawValue, before: length, limit: limit) else { return nil }

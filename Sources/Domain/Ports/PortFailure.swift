@@ -4,6 +4,7 @@ package enum PortOperation: String, Sendable {
   case findGuestData = "listing the guest memory's data (SEEK_DATA)"
   case punchGuestMemory = "punching guest memory"
   case restoreGuestMemory = "writing a page back to guest memory"
+  case findStagedCopies = "listing the staged copies (SEEK_DATA)"
   case writeStaging = "writing staging memory"
   case releaseStaging = "freeing staging memory"
   case createStaging = "creating staging memory"

@@ -4,6 +4,8 @@ package protocol RecordTable: Sendable {
   func record(of page: PageIndex) -> PageRecord
   /// One store with release: the record changes as a whole, after everything that was written before.
   func setRecord(_ record: PageRecord, of page: PageIndex)
+  /// The first page at or behind `start` whose record may say more than "guest": large untouched parts are passed over.
+  func nextRecorded(from start: PageIndex) -> PageIndex?
   func checksum(of page: PageIndex) -> PageChecksum
   /// Written before the record that makes it valid.
   func setChecksum(_ checksum: PageChecksum, of page: PageIndex)

@@ -68,6 +68,8 @@ package protocol Userfault: Sendable {
   associatedtype Batch: EventBatch
   /// Reads what is there, without waiting. The batch must have been cleared.
   func readEvents() throws(PortFailure) -> Batch
+  /// What an earlier worker had read, and may not have applied.
+  var leftEvents: Batch { get }
   /// Installs consecutive pages of one region and wakes who waits for them.
   func install(_ pages: PageRange, from source: PageSource<Buffer>) -> InstallResult
   /// Installs a zero page and wakes who waits for it.
@@ -163,7 +165,7 @@ package protocol TenantPorts: Sendable {
   var freezer: Stopper { get }
   var headroom: Headroom { get }
   var clock: Time { get }
-  /// Makes the staging memory that `enable` fills.
+  /// Makes the staging memory that `enable` fills, where there is none.
   func createStaging() throws(PortFailure)
   /// Gives all of it back; no page is in it any more.
   func destroyStaging()

@@ -46,9 +46,9 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   }
 
   package mutating func abort() {
-    if let completion { end(completion) }
+    if let completion { end(completion, unseenFrom: installIndex) }
     completion = nil
-    while let late = memory.ports.readAhead.nextCompletion() { end(late) }
+    while let late = memory.ports.readAhead.nextCompletion() { end(late, unseenFrom: 0) }
   }
 
   // MARK: Memory
@@ -115,7 +115,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
       return .again
     }
     guard installIndex < completion.slots.count else {
-      end(completion)
+      end(completion, unseenFrom: completion.slots.count)
       self.completion = nil
       return .again
     }
@@ -165,6 +165,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     let buffer = memory.ports.readAhead.spareBuffer
     let read = memory.readVerified(slot, of: page, into: buffer)
     let stop: InstallResult.Stop? = memory.ports.gate.shared {
+      memory.ledger.distrust(slot, of: page)  // reading it together with others went wrong
       guard isInFile(page, slot: slot) else {
         installIndex += 1
         return nil
@@ -178,7 +179,6 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
       }
       let before = pages
       let stop = install(page..<(page + 1), from: .buffer(buffer, index: 0), by: process)
-      memory.ledger.distrust(slot, of: page)  // reading it together with others went wrong
       installIndex += pages - before
       return stop
     }
@@ -202,7 +202,12 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     return record.slot == slot && (record.state == .file || record.state == .unreadable)
   }
 
-  private func end(_ completion: Completion) {
+  /// Slots that were read wrong are not trusted again, even where nobody has looked at what was read.
+  private func end(_ completion: Completion, unseenFrom first: Int) {
+    for index in first..<completion.slots.count where !isRight(completion, at: index) {
+      let slot = completion.slots.lowerBound + index
+      memory.ledger.distrust(slot, of: memory.ledger.owner(of: slot))
+    }
     memory.ledger.unpin(completion.slots)
     memory.ports.readAhead.giveBack(completion.buffer)
   }

@@ -7,7 +7,7 @@ package enum FreezeMode: String, CaseIterable, Sendable {
 }
 
 /// What a client answers for.
-package struct AcceptedRisks: OptionSet, Sendable {
+package struct AcceptedRisks: OptionSet, Codable, Sendable {
   package let rawValue: Int
   package init(rawValue: Int) { self.rawValue = rawValue }
 
@@ -146,11 +146,12 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
 
   /// Once all are stopped, no task is inside a removal. What was read of removals is applied under the exclusive gate, and no
   /// process joins under it, so nothing is open then.
-  private func settleIfStopped() throws(PortFailure) -> Bool {
+  private mutating func settleIfStopped() throws(PortFailure) -> Bool {
     guard try memory.ports.freezer.allStopped() else { return false }
     return try memory.ports.gate.exclusive { () throws(PortFailure) in
       guard try memory.ports.freezer.allStopped() else { return false }
       memory.ledger.settleAllDiscards()
+      if freeze == .signal { move.joinsWhenStopped = memory.ledger.joins }
       return true
     }
   }
@@ -162,6 +163,10 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
   }
 
   private mutating func moveOn() throws(JobFailure) -> JobStep {
+    if let joins = move.joinsWhenStopped, memory.ledger.joins != joins {
+      try requestStop()  // somebody has joined, and runs
+      return .again
+    }
     let step = try move.step()
     if step == .finished {
       memory.ledger.setUnmoved(move.windowsLeft)

@@ -96,13 +96,14 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
       // One that was forked just as monitoring ended stays registered until the next end: its faults are served with zeros.
       guard let child = process.takeChild(number) else { return }
       memory.ports.append(child)
+      memory.ledger.processJoined()
       report.children.append(child)
     }
   }
 
   private mutating func tryAgain(_ report: inout EventStep<Ports.Process>) {
     for _ in 0..<retries.count {
-      let fault = retries.removeFirst()
+      let fault = retries.remove(at: 0)  // removeFirst() would allocate, generic as this is
       handle(faults.serve(fault.page, from: fault.process), fault, &report)
     }
   }

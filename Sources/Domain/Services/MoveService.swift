@@ -11,6 +11,8 @@
 /// with what it has, and the windows that are left stay resident.
 package struct MoveService<Ports: TenantPorts> {
   package private(set) var pages = 0
+  /// While processes are stopped: how many had joined by then. Nothing is moved once there are more, which run on.
+  package var joinsWhenStopped: Int?
   private let memory: TenantMemory<Ports>
   /// Windows with data, found before the first is moved; then taken from the end. Each window's extents then end where the
   /// holes of the one moved before begin: asking for the end of an extent walks over all of it (SEEK_HOLE).
@@ -46,7 +48,11 @@ package struct MoveService<Ports: TenantPorts> {
     shortage = memory.ports.headroom.shortage(of: window.count, for: .staging)
     if shortage != nil { return .again }
     let isMoved = try mapped { () throws(PortFailure) in
-      try memory.ports.gate.exclusive { () throws(PortFailure) in try move(window) }
+      try memory.ports.gate.exclusive { () throws(PortFailure) in
+        // Protection does not stop readers, who could see what a punch of pinned pages leaves behind.
+        if let joinsWhenStopped, memory.ledger.joins != joinsWhenStopped { return false }
+        return try move(window)
+      }
     }
     if shortage == .stagingLimit, try mapped({ () throws(PortFailure) in try giveRoom() }) { shortage = nil }
     if shortage != nil { return .again }

@@ -27,6 +27,7 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
       if ledger.isClosing { return false }
       if ledger.isOpen { try process.register() }
       ports.append(process)
+      ledger.processJoined()
       return true
     }
   }
@@ -36,8 +37,10 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
   ///
   /// - Returns: false when something stands in the way, and it is to be tried again.
   package func healPages() -> Bool {
-    while let page = ledger.nextUnhealed {
+    while ledger.nextUnhealed != nil {
       let isDone = ports.gate.shared {
+        // Looked up again under the gate: somebody else may have healed the page meanwhile, and even closed the books.
+        guard let page = ledger.nextUnhealed else { return true }
         for process in ports.processes {
           switch process.heal(page).stop {
           case nil, .alreadyPresent, .processGone, .failed: continue

@@ -17,71 +17,84 @@ package struct Campaign: Sendable {
   }
 
   package static let environmentSeed: UInt64? = variable("SWAP_MONITOR_SEED").flatMap { UInt64($0) }
-  package static let histories: Int = variable("SWAP_MONITOR_HISTORIES").flatMap { Int($0) } ?? 200
+  package static let histories: Int = variable("SWAP_MONITOR_HISTORIES").flatMap { Int($0) } ?? 1000
+  /// Progress is told each time so many are done.
+  private static let historiesPerReport = 10_000
 
   /// - Parameter share: percent of the histories.
   package func run(share: Int) throws(HistoryFailure) {
     let first = Self.environmentSeed ?? UInt64.random(in: 0...(1 << 40))
     let saysEach = Self.variable("SWAP_MONITOR_VERBOSE") != nil
+    let count = max(1, Self.histories * share / 100)
+    let start = ContinuousClock.now
     var total = HistoryOutcome()
-    for number in 0..<max(1, Self.histories * share / 100) {
+    for number in 0..<count {
       let seed = first &+ UInt64(number)
       if saysEach { Self.say("\(name) \(seed)\n") }
       let plan = HistoryPlan(seed: seed, flavour: flavour)
       let outcome = History.run(plan)
-      total.steps += outcome.steps
-      total.movedPages += outcome.movedPages
-      total.followedUpPages += outcome.followedUpPages
-      total.writtenPages += outcome.writtenPages
-      total.zeroPages += outcome.zeroPages
-      total.unchangedPages += outcome.unchangedPages
-      guard outcome.failure != nil else { continue }
-      throw Self.explain(plan, name: name)
+      total.add(outcome)
+      if outcome.failure != nil { throw Self.explain(plan, name: name) }
+      if (number + 1) % Self.historiesPerReport == 0 { report(number + 1, of: count, since: start) }
     }
+    report(count, of: count, since: start)
     Self.say(
       "simulation \"\(name)\" from seed \(first): \(total.steps) steps, \(total.movedPages) pages moved (\(total.followedUpPages) by out), "
         + "\(total.writtenPages) written, trimmed \(total.zeroPages) zero and \(total.unchangedPages) unchanged\n")
   }
 
-  /// Takes one history after another, and makes in each replay another one of its port calls fail.
-  ///
-  /// - Parameter share: percent of the histories; every replay counts.
-  package func runEachCallFailing(share: Int) throws(HistoryFailure) {
-    var seed = Self.environmentSeed ?? UInt64.random(in: 0...(1 << 40))
-    var left = max(1, Self.histories * share / 100)
-    while left > 0 {
-      var plan = HistoryPlan(seed: seed, flavour: flavour)
-      let calls = History.run(plan).injectableCalls
-      // Of a long history not every call can be tried: some, evenly spread.
-      for number in stride(from: 1, through: calls, by: max(1, calls / 100)) where left > 0 {
-        plan.faults = .call(number: number)
-        if History.run(plan).failure != nil { throw Self.explain(plan, name: name) }
-        left -= 1
-      }
-      seed &+= 1
-    }
+  private func report(_ done: Int, of count: Int, since start: ContinuousClock.Instant) {
+    let milliseconds = max(1, Int((ContinuousClock.now - start) / .milliseconds(1)))
+    Self.say("simulation \"\(name)\": \(done) of \(count) histories, \(done * 1000 / milliseconds) a second\n")
   }
 
-  /// Looks for a loss that a planted bug makes. Its seeds are fixed, so that it finds the same one every time.
+  /// Replays each of a few histories so often that every one of its port calls fails once, in each way in which it may.
   ///
-  /// - Returns: what was lost, and in which history; nil where the histories do not suffice.
-  package func find(_ defects: Defects, within limit: Int) -> String? {
-    for number in 1...limit {
-      let outcome = History.run(HistoryPlan(seed: UInt64(number), flavour: flavour), defects: defects)
-      guard let failure = outcome.failure else { continue }
-      Self.say("planted: \(name): found in history \(number): \(failure.prefix(160))\n")
-      return failure
+  /// - Returns: how many replays that took, and what came of the histories where nothing failed.
+  package func runEachCallFailing(seeds: ClosedRange<UInt64>) throws(HistoryFailure) -> (Int, HistoryOutcome) {
+    var replays = 0
+    var total = HistoryOutcome()
+    for seed in seeds {
+      var plan = HistoryPlan(seed: seed, flavour: flavour)
+      let outcome = History.run(plan)
+      if outcome.failure != nil { throw Self.explain(plan, name: name) }
+      total.add(outcome)
+      for (index, choices) in outcome.failureChoices.enumerated() {
+        for choice in 0..<choices {
+          plan.faults = .call(number: index + 1, choice: choice)
+          if History.run(plan).failure != nil { throw Self.explain(plan, name: name) }
+          replays += 1
+        }
+      }
+    }
+    Self.say(
+      "simulation \"\(name)\": \(replays) replays of \(seeds.count) histories; \(total.movedPages) pages moved, "
+        + "\(total.writtenPages) written, trimmed \(total.zeroPages) zero and \(total.unchangedPages) unchanged\n")
+    return (replays, total)
+  }
+
+  /// Looks for what a planted bug does. Its seeds are fixed (unless `SWAP_MONITOR_SEED` says others), so that it finds the
+  /// same every time.
+  ///
+  /// - Returns: the history in which something was lost; nil where so many do not suffice.
+  package static func find(_ defect: Defect, within limit: Int) -> HistoryPlan? {
+    let first = environmentSeed ?? 1
+    for number in 0..<limit {
+      let plan = HistoryPlan(seed: first &+ UInt64(number), flavour: defect.flavour)
+      guard let failure = History.run(plan, defect: defect).failure else { continue }
+      say("planted: \(defect.rawValue): found in history \(number + 1): \(failure.prefix(160))\n")
+      return plan
     }
     return nil
   }
 
   /// Makes a failing history smaller, and replays it with its log.
-  static func explain(_ plan: HistoryPlan, name: String, defects: Defects = []) -> HistoryFailure {
+  static func explain(_ plan: HistoryPlan, name: String, defect: Defect? = nil) -> HistoryFailure {
     // Before shrinking: a seed is worth more than nothing, should a trap end the process.
     say("simulation \"\(name)\" fails: SWAP_MONITOR_SEED=\(plan.seed) SWAP_MONITOR_HISTORIES=1 repeats it\n")
-    var shrinker = HistoryShrinker(defects: defects)
+    var shrinker = HistoryShrinker(defect: defect)
     let small = shrinker.shrink(plan)
-    let outcome = History.run(small, defects: defects, keepsLog: true)
+    let outcome = History.run(small, defect: defect, keepsLog: true)
     return HistoryFailure(
       description: "simulation \"\(name)\", SWAP_MONITOR_SEED=\(plan.seed), made smaller: "
         + "\(outcome.failure ?? "the failure does not repeat")\n\(small)\n"

@@ -5,14 +5,15 @@ package struct FaultInjector: Sendable {
   package enum Plan: Equatable, Sendable {
     case none
     case random(perMille: Int)
-    case call(number: Int)
+    /// With the error number at this place among those that it may fail with.
+    case call(number: Int, choice: Int)
   }
 
   package var plan: Plan
   /// While it is off nothing fails; calls are not counted either.
   package var isOn = true
-  /// Calls that could have been made to fail.
-  package private(set) var calls = 0
+  /// Of each call that could have been made to fail, with how many error numbers.
+  package private(set) var choices: [Int] = []
   package private(set) var failures = 0
   private var random: SimulationRandom
 
@@ -24,15 +25,19 @@ package struct FaultInjector: Sendable {
   /// - Returns: the error number that this call is to fail with, if it is.
   package mutating func failure(among numbers: [Int32]) -> Int32? {
     guard isOn else { return nil }
-    calls += 1
-    let fails =
-      switch plan {
-      case .none: false
-      case .random(let perMille): random.chance(perMille: perMille)
-      case .call(let number): number == calls
-      }
-    guard fails else { return nil }
-    failures += 1
-    return random.pick(numbers)
+    switch plan {
+    case .none:
+      choices.append(numbers.count)
+      return nil
+    case .random(let perMille):
+      guard random.chance(perMille: perMille) else { return nil }
+      failures += 1
+      return random.pick(numbers)
+    case .call(let number, let choice):
+      choices.append(numbers.count)
+      guard choices.count == number else { return nil }
+      failures += 1
+      return numbers[choice % numbers.count]
+    }
   }
 }

@@ -5,14 +5,23 @@ package struct HistoryOutcome: Sendable {
   package var failure: String?
   package var log: [String] = []
   package var steps = 0
-  /// Port calls that could have been made to fail.
-  package var injectableCalls = 0
+  /// Of each port call that could have been made to fail, with how many error numbers.
+  package var failureChoices: [Int] = []
   package var movedPages = 0
   /// Of these, by `out`.
   package var followedUpPages = 0
   package var writtenPages = 0
   package var zeroPages = 0
   package var unchangedPages = 0
+
+  mutating func add(_ other: HistoryOutcome) {
+    steps += other.steps
+    movedPages += other.movedPages
+    followedUpPages += other.followedUpPages
+    writtenPages += other.writtenPages
+    zeroPages += other.zeroPages
+    unchangedPages += other.unchangedPages
+  }
 }
 
 /// Runs a plan: the tenant's tasks, the daemon's threads and a client's commands, all interleaved under one seed.
@@ -32,20 +41,20 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
   var busyReaders = 0
   var daemons: [SimulatedThread] = []
 
-  private init(plan: HistoryPlan, defects: Defects, keepsLog: Bool) {
+  private init(plan: HistoryPlan, defect: Defect?, keepsLog: Bool) {
     self.plan = plan
     let map: RegionMap
     do throws(RegionError) {
       map = try RegionMap(plan.requests, files: plan.files, geometry: plan.geometry)
     } catch { preconditionFailure("the plan's regions are refused: \(error)") }
-    kernel = SimulatedKernel(plan: plan, map: map, defects: defects, keepsLog: keepsLog)
+    kernel = SimulatedKernel(plan: plan, map: map, defect: defect, keepsLog: keepsLog)
     ports = SimulatedPorts(kernel: kernel, plan: plan)
     memory = TenantMemory(map: map, ports: ports, slotLimit: plan.slotLimit ?? .max)
     queue = SimulatedFaultQueue(kernel: kernel, limit: plan.queueLimit)
   }
 
-  package static func run(_ plan: HistoryPlan, defects: Defects = [], keepsLog: Bool = false) -> HistoryOutcome {
-    let history = History(plan: plan, defects: defects, keepsLog: keepsLog)
+  package static func run(_ plan: HistoryPlan, defect: Defect? = nil, keepsLog: Bool = false) -> HistoryOutcome {
+    let history = History(plan: plan, defect: defect, keepsLog: keepsLog)
     history.run()
     return history.outcome
   }
@@ -80,7 +89,7 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
     outcome.failure = kernel.failure
     outcome.log = kernel.lines
     outcome.steps = kernel.scheduler.steps
-    outcome.injectableCalls = kernel.injector.calls
+    outcome.failureChoices = kernel.injector.choices
   }
 
   // MARK: The daemon's threads
@@ -91,14 +100,22 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
       let report = service.step(ports.processes)
       if report.outsideAddress != nil { kernel.fail("a fault is outside of all regions") }
       if let failure = report.failure { check(failure) }
-      let hasEvents = { self.isOver || self.kernel.processes.contains { $0.hasEvents } }
-      if report.waiting > 0 {
+      let hasEvents = { self.isOver || self.mayReadEvents && self.kernel.processes.contains { $0.hasEvents } }
+      if report.waiting > 0, kernel.defect != .nothingIsTriedAgain {
         kernel.scheduler.wait(for: "events, or another try", atMost: 50_000, until: hasEvents)
       } else {
         eventServiceIsIdle = true
         kernel.scheduler.wait(for: "events", until: hasEvents)
         eventServiceIsIdle = false
       }
+    }
+  }
+
+  private var mayReadEvents: Bool {
+    switch kernel.defect {
+    case .nothingIsServedInFreezes: !kernel.processes.contains { $0.isToStop }
+    case .eventsAreReadOnlyWhileMonitored: memory.ledger.isOpen
+    default: true
     }
   }
 
@@ -131,6 +148,10 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
     kernel.scheduler.sleep(delay)
     while !isOver, !process.hasJoined, !process.isDying {
       do throws(PortFailure) {
+        if kernel.defect == .lateJoinsAtOnce, memory.ledger.isOpen {
+          try process.register()
+          return ports.append(process)
+        }
         if try memory.add(process) { return }
       } catch {}
       kernel.scheduler.sleep(20_000)
@@ -138,12 +159,14 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
   }
 
   private func releaseStaging() {
+    var idleRounds = 0
     while !isOver {
       releaserIsIdle = true
-      let pause = kernel.random.within(1_000...plan.longestReleasePauseNanoseconds)
+      // Longer and longer while there is nothing to do: looking again and again would be most of a long wait's steps.
+      let pause = kernel.random.within(1_000...plan.longestReleasePauseNanoseconds) << min(idleRounds, 5)
       kernel.scheduler.wait(for: "a while", atMost: UInt64(pause)) { self.isOver }
-      // Nothing to do is most of what it would do, and of the log.
-      if memory.ledger.counts.releasable == 0 { continue }
+      idleRounds = memory.ledger.counts.releasable == 0 ? idleRounds + 1 : 0
+      if idleRounds > 0 { continue }
       releaserIsIdle = false
       do throws(PortFailure) { _ = try memory.releaseStaging(limit: kernel.random.within(1...12)) } catch {}
     }

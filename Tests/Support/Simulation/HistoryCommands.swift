@@ -39,6 +39,7 @@ extension History {
       checkNobodyIsStopped()
     case .disable:
       guard start(.disable) else { return }
+      if kernel.defect == .unregisteredEarly { unregisterAll() }
       var job = DisableJob(memory: memory, cleansUpGradually: kernel.random.chance(perMille: 300))
       finish(run(&job, abortsAfter: command.abortsAfter))
     }
@@ -73,7 +74,7 @@ extension History {
       kernel.isPausedByCaller = true
       kernel.scheduler.wait(for: "the tenant to stop its tasks") {
         self.kernel.tasks.allSatisfy { $0.isFinished || $0.isStopped }
-          || self.kernel.defects.contains(.nothingHoldsWriters)
+          || self.kernel.defect == .nothingHoldsWriters
       }
     }
     var job = EnableJob(memory: memory, freeze: freeze)
@@ -108,9 +109,17 @@ extension History {
         }
       } catch {
         kernel.log("fails: \(error)")
+        if kernel.defect == .unreadableIsUnregistered, case .unreadable = error { unregisterAll() }
         check(error)
         return .failed(unchanged: false)
       }
+    }
+  }
+
+  /// Planted.
+  private func unregisterAll() {
+    for process in ports.processes {
+      do throws(PortFailure) { try process.unregister() } catch { kernel.log("can't be unregistered: \(error)") }
     }
   }
 

@@ -30,6 +30,8 @@ package struct HistoryPlan: Sendable {
     case crowd
     /// Pages that are mostly read go out, come back, and are found unchanged.
     case trimming
+    /// Few pages, few of everything; nothing happens by chance but the schedule.
+    case brief
   }
 
   /// What a kind of history has in it.
@@ -39,13 +41,17 @@ package struct HistoryPlan: Sendable {
     package var mayPin = true
     package var mayKill = true
     package var style = Style.mixed
+    /// Always several processes, of which some join late.
+    package var isShared = false
+
     /// Memory, staging and the swap file have limits.
     package var isTight = false
 
     package init(
       faults: FaultInjector.Plan = .none, corruptsPerMille: Int = 0, mayPin: Bool = true, mayKill: Bool = true,
-      style: Style = .mixed, isTight: Bool = false
+      style: Style = .mixed, isShared: Bool = false, isTight: Bool = false
     ) {
+      self.isShared = isShared
       self.isTight = isTight
       self.style = style
       self.faults = faults
@@ -61,6 +67,8 @@ package struct HistoryPlan: Sendable {
   package var delaysPerMille: Int
   /// How often the kernel takes long between a remove's event and the removal, in a thousand.
   package var slowRemovesPerMille: Int
+  /// How often copying pages, to staging or back, takes long, in a thousand.
+  package var slowCopiesPerMille: Int
   package var faults: FaultInjector.Plan
   package var corruptsPerMille: Int
   package let requests: [RegionRequest]
@@ -97,10 +105,17 @@ package struct HistoryPlan: Sendable {
       default: .priorities(changePerMille: random.pick([5, 20, 100]))
       }
     delaysPerMille = random.pick(flavour.style == .crowd ? [5, 30, 60] : [0, 5, 30])
+    slowCopiesPerMille = random.pick([0, 50, 300])
     slowRemovesPerMille = flavour.style == .crowd ? 800 : 400
     faults = flavour.faults
     corruptsPerMille = flavour.corruptsPerMille
-    let layout = Layout(&random, largestRegions: flavour.style == .crowd ? [2, 8, 16] : [1, 3, 6, 16, 40])
+    let largestRegions =
+      switch flavour.style {
+      case .mixed, .trimming: [1, 3, 6, 16, 40]
+      case .crowd: [2, 8, 16]
+      case .brief: [2, 3]
+      }
+    let layout = Layout(&random, largestRegions: largestRegions)
     (requests, files, geometry) = (layout.requests, layout.files, layout.geometry)
     let pageCount = layout.pageCount
     contents = (0..<pageCount).map { page in
@@ -110,9 +125,10 @@ package struct HistoryPlan: Sendable {
       default: UInt64(page + 1)
       }
     }
-    processCount = random.chance(perMille: 350) ? random.within(2...4) : 1
+    processCount = random.chance(perMille: flavour.isShared ? 1000 : 350) ? random.within(2...4) : 1
     joinDelays = (0..<processCount).map { number in
-      number > 0 && random.chance(perMille: 500) ? UInt64(random.within(0...4_000_000)) : nil
+      let longest = random.pick([50_000, 300_000, 4_000_000])
+      return number > 0 && random.chance(perMille: 500) ? UInt64(random.within(0...longest)) : nil
     }
     readerCount = random.within(1...2)
     queueLimit = random.pick([1, 2, 8])
@@ -138,14 +154,24 @@ package struct HistoryPlan: Sendable {
     if random.chance(perMille: 500) { slotLimit = random.within(1...pageCount) }
   }
 
+  /// Enable, out, enable, trim, out, disable, enable, disable.
+  private static var briefCommands: [Int] { [0, 6, 0, 4, 6, 9, 0, 9] }
+
   private static func commands(_ random: inout SimulationRandom, _ style: Style) -> [Command] {
     var commands: [Command] = []
-    for number in 0..<random.within(style == .crowd ? 8...16 : 2...12) {
+    let count =
+      switch style {
+      case .mixed, .trimming: random.within(2...12)
+      case .crowd: random.within(8...16)
+      case .brief: Self.briefCommands.count
+      }
+    for number in 0..<count {
       let kind =
         switch style {
         case .mixed: number == 0 ? 0 : random.below(10)
         case .crowd: number == 0 ? 0 : random.below(5)
         case .trimming: [0, 6, 0, 4][number % 4]
+        case .brief: Self.briefCommands[number]
         }
       let action: Action =
         switch kind {
@@ -154,7 +180,7 @@ package struct HistoryPlan: Sendable {
         case 6, 7, 8: .out
         default: .disable
         }
-      let isAborted = style != .trimming && random.chance(perMille: 250)
+      let isAborted = (style == .mixed || style == .crowd) && random.chance(perMille: 250)
       commands.append(
         Command(
           action: action, abortsAfter: isAborted ? random.below(8) : nil,
@@ -167,23 +193,31 @@ package struct HistoryPlan: Sendable {
     _ random: inout SimulationRandom, processCount: Int, regions: [PageRange], rounds: Int, style: Style
   ) -> [Task] {
     let hot = (0..<random.within(1...3)).map { _ in anyPage(&random, regions) }
-    // It is moved last, so that much can happen between the beginning of `enable` and its move.
-    let last = (regions.last?.upperBound ?? PageIndex(1)) + -1
-    return (0..<random.within(2...5)).map { number in
-      let length = random.within(4...(10 * rounds))
+    // It is moved last (moves begin at the end), so that much can happen between the beginning of `enable` and its move.
+    let last = PageIndex(0)
+    return (0..<(style == .brief ? 2 : random.within(2...5))).map { number in
+      let length = style == .brief ? 16 : random.within(4...(10 * rounds))
       return Task(
         process: number == 0 ? 0 : random.below(processCount), faultsInKernel: random.chance(perMille: 400),
         operations: style == .crowd && number > 0
           ? crowdedOperations(&random, page: last, count: length)
           : operations(
-            &random, regions: regions, hot: hot, count: length, readsPerMille: style == .trimming ? 900 : 500))
+            &random, regions: regions, hot: hot, count: length, readsPerMille: Self.readsPerMille(style)))
+    }
+  }
+
+  private static func readsPerMille(_ style: Style) -> Int {
+    switch style {
+    case .mixed, .crowd: 500
+    case .brief: 800
+    case .trimming: 900
     }
   }
 
   private static func operations(
     _ random: inout SimulationRandom, regions: [PageRange], hot: [PageIndex], count: Int, readsPerMille: Int
   ) -> [TenantTask.Operation] {
-    let removesPerMille = readsPerMille > 500 ? 20 : random.pick([0, 100, 300])
+    let removesPerMille = readsPerMille > 800 ? 20 : random.pick([0, 100, 300])
     let pausesPerMille = random.pick([50, 200])
     let hotPerMille = random.pick([0, 300, 700])
     return (0..<count).map { _ in
@@ -191,7 +225,7 @@ package struct HistoryPlan: Sendable {
       let page = random.chance(perMille: hotPerMille) ? random.pick(hot) : anyPage(&random, regions)
       if random.chance(perMille: removesPerMille), let region = regions.first(where: { $0.contains(page) }) {
         let length = min(random.within(1...6), page.distance(to: region.upperBound))
-        return .remove(page..<(page + length))
+        return random.chance(perMille: 250) ? .forget(page..<(page + length)) : .remove(page..<(page + length))
       }
       return random.chance(perMille: readsPerMille) ? .read(page) : .write(page)
     }
@@ -257,6 +291,7 @@ extension TenantTask.Operation {
     case .read(let page): "read \(page.rawValue)"
     case .write(let page): "write \(page.rawValue)"
     case .remove(let range): "remove \(range.text)"
+    case .forget(let range): "forget \(range.text)"
     case .pause: "pause"
     }
   }

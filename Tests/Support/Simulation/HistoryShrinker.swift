@@ -3,9 +3,9 @@
 struct HistoryShrinker {
   private static let schedulesTried: UInt64 = 6
   private var runsLeft = 1000
-  private let defects: Defects
+  private let defect: Defect?
 
-  init(defects: Defects) { self.defects = defects }
+  init(defect: Defect?) { self.defect = defect }
 
   mutating func shrink(_ plan: HistoryPlan) -> HistoryPlan {
     var smallest = plan
@@ -27,7 +27,7 @@ struct HistoryShrinker {
       var candidate = plan
       candidate.scheduleSeed &+= number
       runsLeft -= 1
-      if History.run(candidate, defects: defects).failure != nil { return candidate }
+      if History.run(candidate, defect: defect).failure != nil { return candidate }
     }
     return nil
   }

@@ -1,4 +1,4 @@
-/// Failures of calls that the simulation does not make, because the domain has no answer to them; each is one switch.
+/// What the simulation does not do, because the domain has no answer to it; each is one switch.
 enum KnownTrouble {
   /// pwrite failing to repair what a punch left behind as zeros (a pinned page). The staged copy is kept then, but the
   /// guest reads the zeros. Pages that a memfd has can be written: the call does not fail in Linux.

@@ -18,7 +18,7 @@ package struct PageModel: Sendable {
   }
 
   private var pages: [Page]
-  private var clock = 0
+  package private(set) var clock = 0
 
   package init(_ contents: [UInt64?]) { pages = contents.map { Page(value: $0 ?? 0) } }
 
@@ -49,7 +49,16 @@ package struct PageModel: Sendable {
     }
   }
 
+  /// MADV_DONTNEED has ended: what was written before its event was read may be gone.
+  package mutating func forgettingDone(_ page: PageIndex, read: Int) {
+    pages[page.rawValue].removesUnderWay -= 1
+    if pages[page.rawValue].written <= read { pages[page.rawValue].mayBeZero = true }
+  }
+
   package mutating func mayBecomeUnreadable(_ page: PageIndex) { pages[page.rawValue].mayBeUnreadable = true }
+
+  /// It was brought back. Should it be lost after this, that takes another failure of the disk.
+  package mutating func isReadable(_ page: PageIndex) { pages[page.rawValue].mayBeUnreadable = false }
 
   package func mayBeUnreadable(_ page: PageIndex) -> Bool { pages[page.rawValue].mayBeUnreadable }
 

@@ -13,7 +13,7 @@ package final class Scheduler: @unchecked Sendable {  // all of it belongs to wh
   }
 
   /// No history needs so many steps, or so long.
-  private static let largestStepCount = 400_000
+  private static let largestStepCount = 100_000
   private static let longestTimeNanoseconds: UInt64 = 60_000_000_000
   private static let stepNanoseconds: UInt64 = 300
   private static let delayNanoseconds = 3_000...100_000
@@ -52,8 +52,9 @@ package final class Scheduler: @unchecked Sendable {  // all of it belongs to wh
 
   /// Runs everything that was spawned, and returns when all have finished, or nobody can go on.
   package func run() {
+    let processor = sched_getcpu()
     for thread in threads {
-      thread.start { thread in
+      thread.start(on: processor) { thread in
         thread.awaitBaton()
         thread.body()
         thread.isFinished = true

@@ -12,7 +12,14 @@ package final class SimulatedBuffer: ReadBuffer, @unchecked Sendable {  // belon
     spoil()
   }
 
-  package func checksum(at index: Int) -> PageChecksum { kernel.checksum(of: tokens[index]) }
+  package func checksum(at index: Int) -> PageChecksum {
+    defer {
+      if kernel.defect == .checkedIsNotInstalled, kernel.random.chance(perMille: 100) {
+        tokens[index] = kernel.garbage()
+      }
+    }
+    return kernel.checksum(of: tokens[index])
+  }
 
   subscript(index: Int) -> UInt64 {
     get { tokens[index] }

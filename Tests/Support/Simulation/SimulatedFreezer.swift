@@ -19,8 +19,11 @@ package final class SimulatedFreezer: Freezer, @unchecked Sendable {  // belongs
   package func allStopped() throws(PortFailure) -> Bool {
     kernel.enter("freezer.allStopped")
     try kernel.mayFail(.inspectProcess, ErrorNumber.inputOutput)
-    if kernel.defects.contains(.nothingHoldsWriters) { return true }
-    return kernel.tasks.allSatisfy { $0.isFinished || $0.isStopped || !$0.process.hasJoined }
+    if kernel.defect == .nothingHoldsWriters { return true }
+    let countsRemovers = kernel.defect == .removersCountAsStopped
+    return kernel.tasks.allSatisfy {
+      $0.isFinished || $0.isStopped || !$0.process.hasJoined || countsRemovers && $0.isRemoving
+    }
   }
 
   package func resume() {
@@ -37,8 +40,9 @@ package final class SimulatedFreezer: Freezer, @unchecked Sendable {  // belongs
   package func look() throws(PortFailure) -> Bool {
     kernel.enterBlocking("freezer.look")
     try kernel.mayFail(.inspectProcess, ErrorNumber.inputOutput)
-    if kernel.defects.contains(.lookSeesNobody) { return true }
-    for task in kernel.tasks where !task.isRemoving {
+    if kernel.defect == .lookSeesNobody { return true }
+    let missesEarly = kernel.defect == .lookMissesEarlyRemoves
+    for task in kernel.tasks where !task.isRemoving || missesEarly && task.removesUnannounced {
       // A sleeping task tells in which system call; a running one tells nothing, but sleeps now and then.
       let sleeps = task.isFinished || task.thread?.isWaiting == true
       if sleeps || kernel.random.chance(perMille: 250) { seen.insert(ObjectIdentifier(task)) }

@@ -52,12 +52,19 @@ package final class SimulatedGate: Gate, @unchecked Sendable {  // belongs to wh
 
   /// First come, first served.
   private func grant() {
-    while let first = queue.first, kernel.defects.contains(.gateDoesNotExclude) || fits(first) {
+    while let first = queue.first, fits(first) {
       queue.removeFirst()
       if first.isExclusive { exclusiveHolds += 1 } else { sharedHolds += 1 }
       first.isGranted = true
     }
   }
 
-  private func fits(_ ticket: Ticket) -> Bool { exclusiveHolds == 0 && (!ticket.isExclusive || sharedHolds == 0) }
+  private func fits(_ ticket: Ticket) -> Bool {
+    switch kernel.defect {
+    case .gateDoesNotExclude: true
+    case .sharedEntersExclusive: !ticket.isExclusive || exclusiveHolds == 0 && sharedHolds == 0
+    case .exclusiveEntersShared: exclusiveHolds == 0
+    default: exclusiveHolds == 0 && (!ticket.isExclusive || sharedHolds == 0)
+    }
+  }
 }

@@ -3,10 +3,19 @@ package import Domain
 package struct SimulatedGuest: GuestMemory {
   let kernel: SimulatedKernel
 
+  package func firstData(in range: PageRange) throws(PortFailure) -> PageIndex? {
+    if kernel.defect == .extentsAreListedBeforeProtection { kernel.lookEarly(at: range) }
+    return try nextData(in: range)?.lowerBound
+  }
+
   package func nextData(in range: PageRange) throws(PortFailure) -> PageRange? {
     kernel.enter("guest.nextData(\(range.text))")
     kernel.checkOneRegion(range, "nextData")
     try kernel.mayFail(.findGuestData, ErrorNumber.inputOutput)
+    if kernel.defect == .extentsAreFoundByTouching, let hole = range.first(where: { kernel.guest[$0.rawValue] == nil })
+    {
+      kernel.guest[hole.rawValue] = 0
+    }
     guard let first = range.first(where: isData) else { return nil }
     return first..<(PageIndex.firstNot(in: first..<range.upperBound, isData) ?? range.upperBound)
   }
@@ -17,28 +26,39 @@ package struct SimulatedGuest: GuestMemory {
     kernel.perhapsStraySignal()
     kernel.reservedPages = (kernel.reservedPages ?? 0) - pages.count
     if kernel.reservedPages ?? -1 < 0 { kernel.fail("\(pages.text) is copied, and no room was reserved") }
+    kernel.memory.forgetListing(of: pages)
     let failing = kernel.injector.failure(among: [ErrorNumber.noMemory, ErrorNumber.inputOutput])
     let end = failing == nil ? pages.count : kernel.random.below(pages.count)
     for page in pages.prefix(end) {
-      kernel.staging[page.rawValue] = kernel.guest[page.rawValue] ?? 0  // pread from a hole: zeros, and no filling
+      // pread from a hole: zeros, and no filling
+      kernel.staging[page.rawValue] = kernel.memory.earlyContent(of: page) ?? kernel.guest[page.rawValue] ?? 0
       kernel.perhapsYield()
     }
+    kernel.perhapsTakeLong()
     if let failing { throw PortFailure(.writeStaging, errorNumber: failing) }
   }
 
   package func punch(_ pages: PageRange) throws(PortFailure) {
     kernel.enter("guest.punch(\(pages.text))")
     kernel.checkOneRegion(pages, "punch")
+    if kernel.defect == .protectionEndsAtPunch { kernel.dropProtection(pages) }
+    defer { if kernel.defect == .copiesComeLate { kernel.copyAgain(pages) } }
     if let number = kernel.injector.failure(among: [ErrorNumber.noMemory, ErrorNumber.inputOutput]) {
       kernel.punchPages(pages.lowerBound..<(pages.lowerBound + kernel.random.below(pages.count)))
       throw PortFailure(.punchGuestMemory, errorNumber: number)
     }
-    kernel.punchPages(pages)
+    switch kernel.defect {
+    case .punchesAreInPieces: for page in pages { kernel.punchPages(page..<(page + 1)) }
+    case .punchesTakeTenantsPages: kernel.punchPages(kernel.wholeHugePages(around: pages))
+    default: kernel.punchPages(pages)
+    }
   }
 
   package func restore(_ pages: PageRange, from source: PageSource<SimulatedBuffer>) throws(PortFailure) {
     kernel.enter("guest.restore(\(pages.text))")
     if KnownTrouble.repairMayFail { try kernel.mayFail(.restoreGuestMemory, ErrorNumber.inputOutput) }
+    if kernel.defect == .repairsAreSkipped { return }
+    if kernel.defect == .repairsComeLate, case .staging = source { return kernel.postponeRepair(of: pages) }
     for (number, page) in pages.enumerated() {
       switch source {
       case .staging: kernel.guest[page.rawValue] = kernel.readStaging(page)
@@ -49,8 +69,13 @@ package struct SimulatedGuest: GuestMemory {
   }
 
   private func isData(_ page: PageIndex) -> Bool {
-    guard kernel.guest[page.rawValue] != nil else { return false }
-    return !(kernel.defects.contains(.pinnedPagesLookLikeHoles) && kernel.zeroedInPlace.contains(page))
+    let isThere = kernel.guest[page.rawValue] != nil
+    switch kernel.defect {
+    case .leftDataLooksLikeHole, .punchesAreInPieces: return isThere && !kernel.zeroedInPlace.contains(page)
+    case .removesCountAsHoles: return isThere && !kernel.memory.announced.contains(page)
+    case .extentsAreListedBeforeProtection: return kernel.memory.earlyListing[page] ?? isThere
+    default: return isThere
+    }
   }
 }
 

@@ -7,7 +7,7 @@ package import Domain
 package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoever holds the baton
   package let scheduler: Scheduler
   package let map: RegionMap
-  package let defects: Defects
+  package let defect: Defect?
   package var random: SimulationRandom
   package var injector: FaultInjector
   package var model: PageModel
@@ -23,21 +23,26 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
   /// Huge pages (file, number) in which somebody has pinned a page.
   private let pinned: Set<SIMD2<Int>>
   let slowRemovesPerMille: Int
+  private let slowCopiesPerMille: Int
   /// Pages whose data a punch has zeroed in place.
   var zeroedInPlace: Set<PageIndex> = []
   /// The tenant has stopped its own tasks.
   package var isPausedByCaller = false
   package internal(set) var isRunning = false
   private var lastToken: UInt64 = 1 << 20
+  /// How often each page came back from staging or the file.
+  var returns: [Int]
+  /// What planted bugs remember.
+  var memory = DefectMemory()
 
   package private(set) var failure: String?
   package private(set) var lines: [String] = []
   private let keepsLog: Bool
 
-  package init(plan: HistoryPlan, map: RegionMap, defects: Defects, keepsLog: Bool) {
+  package init(plan: HistoryPlan, map: RegionMap, defect: Defect?, keepsLog: Bool) {
     var random = SimulationRandom(seed: plan.scheduleSeed)
     self.map = map
-    self.defects = defects
+    self.defect = defect
     self.keepsLog = keepsLog
     scheduler = Scheduler(random: random.split(), policy: plan.policy, delaysPerMille: plan.delaysPerMille)
     injector = FaultInjector(plan: plan.faults, random: random.split())
@@ -46,11 +51,14 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
     staging = [UInt64?](repeating: nil, count: map.pageCount)
     model = PageModel(plan.contents)
     stagingLimit = plan.stagingLimit ?? .max
+    returns = [Int](repeating: 0, count: map.pageCount)
     pinned = plan.pinnedHugePages
     slowRemovesPerMille = plan.slowRemovesPerMille
+    slowCopiesPerMille = plan.slowCopiesPerMille
     for index in 0..<plan.processCount {
       processes.append(SimulatedProcess(kernel: self, index: index))
       processes[index].hasJoined = plan.joinDelays[index] == nil
+      processes[index].isLate = !processes[index].hasJoined
     }
   }
 
@@ -77,6 +85,7 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
     if scheduler.current.lockHolds > 0 { fail("\(call()) is called under the ledger's lock") }
     scheduler.yield()
     log(call())
+    if defect == .repairsComeLate { repairLate() }
   }
 
   /// As `enter`, for calls that may take long.
@@ -87,6 +96,11 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
 
   /// Perhaps lets others run in the middle of a call.
   func perhapsYield() { if random.chance(perMille: 200) { scheduler.yield() } }
+
+  /// Copying takes long, now and then.
+  func perhapsTakeLong() {
+    if random.chance(perMille: slowCopiesPerMille) { scheduler.sleep(UInt64(random.within(1_000...50_000))) }
+  }
 
   /// Somebody sends SIGCONT while pages move. Not where pages are pinned: only a freeze keeps their readers off.
   func perhapsStraySignal() {
@@ -113,7 +127,7 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
   func garbage() -> UInt64 { random.next() | 1 << 63 }
 
   func checksum(of token: UInt64) -> PageChecksum {
-    defects.contains(.checksumsCollide) ? PageChecksum(low: 1, high: 1) : PageChecksum(low: token, high: ~token)
+    defect == .checksumsCollide ? PageChecksum(low: 1, high: 1) : PageChecksum(low: token, high: ~token)
   }
 
   /// Reads staging memory through its mapping, which fills holes.
@@ -136,6 +150,7 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
         continue
       }
       guest[page.rawValue] = nil
+      if defect == .removesCountAsHoles { memory.announced.remove(page) }
       for process in processes { process.unmap(page) }
     }
   }

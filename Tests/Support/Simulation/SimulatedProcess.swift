@@ -4,28 +4,33 @@ package import Domain
 package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  // belongs to whoever holds the baton
   /// ENOENT: the range is not registered.
   static var noEntry: Int32 { 2 }
+  private static var tryAgain: Int32 { 11 }
 
   package let index: Int
   /// Each process has addresses of its own.
   package let addresses: AddressMap
   /// The daemon knows of it; before that its tasks touch nothing.
   package internal(set) var hasJoined = true
+  /// It joins while the tenant runs.
+  var isLate = false
   package internal(set) var isRegistered = false
   /// Killed; its memory goes when its last task has left the kernel.
   package internal(set) var isDying = false
   package internal(set) var isToStop = false
-  private let kernel: SimulatedKernel
-  private var protected: [Bool]
-  private var poisoned: [Bool]
+  let kernel: SimulatedKernel
+  var protected: [Bool]
+  var poisoned: [Bool]
   /// Pages that this process has in its page tables.
-  private var mapped: [Bool]
-  private var pendingFaults: [FaultWaiter] = []
-  private var readFaults: [FaultWaiter] = []
-  private var pendingRemoves: [RemoveCall] = []
+  var mapped: [Bool]
+  var pendingFaults: [FaultWaiter] = []
+  var readFaults: [FaultWaiter] = []
+  var pendingRemoves: [RemoveCall] = []
   /// As the kernel's `mmap_changing`: removers that have not run on since they sent their event.
-  private var changes = 0
+  var changes = 0
   private let batch = SimulatedBatch()
   private let largestBatch: Int
+  private var toldLate: [RemoveCall] = []
+  private var staysRegistered = false
 
   init(kernel: SimulatedKernel, index: Int) {
     self.kernel = kernel
@@ -52,14 +57,19 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   package func takeChild(_ number: Int32) -> SimulatedProcess? { nil }
 
   package var isAlive: Bool { !isGone }
-  package var hasEvents: Bool { !pendingFaults.isEmpty || !pendingRemoves.isEmpty }
+  package var hasEvents: Bool { !pendingFaults.isEmpty || !pendingRemoves.isEmpty || !toldLate.isEmpty }
   var isGone: Bool { isDying && kernel.tasks.allSatisfy { $0.process !== self || $0.isFinished } }
 
   // MARK: Registration
 
   package func register() throws(PortFailure) {
     kernel.enter("process \(index).register")
-    try kernel.mayFail(.registerRange, ErrorNumber.noMemory)
+    if kernel.defect == .lateIsNotRegistered, isLate { return }
+    do throws(PortFailure) { try kernel.mayFail(.registerRange, ErrorNumber.noMemory) } catch {
+      if kernel.defect == .failedRegistrationStays { (isRegistered, staysRegistered) = (true, true) }
+      throw error
+    }
+    staysRegistered = false
     if isGone { throw PortFailure(.registerRange, errorNumber: ErrorNumber.noMemory) }
     isRegistered = true
   }
@@ -68,6 +78,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     kernel.enterBlocking("process \(index).unregister")
     try kernel.mayFail(.unregisterRange, ErrorNumber.noMemory)
     if isGone { throw PortFailure(.unregisterRange, errorNumber: ErrorNumber.noMemory) }
+    if staysRegistered { return }
     isRegistered = false
     for page in protected.indices { protected[page] = false }
     wakeWaiters(PageIndex(0)..<PageIndex(kernel.map.pageCount), protectionOnly: false)
@@ -76,9 +87,17 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   package func protect(_ pages: PageRange) throws(PortFailure) -> ProtectionResult {
     kernel.enter("process \(index).protect(\(pages.text))")
     kernel.checkOneRegion(pages, "protect")
-    let failing = kernel.injector.failure(among: [ErrorNumber.noMemory])
+    let failing = kernel.injector.failure(among: [ErrorNumber.noMemory, Self.tryAgain])
     if let obstacle = try obstacleToProtection() { return obstacle }
-    if kernel.defects.contains(.nothingHoldsWriters) { return .done }
+    if failing == Self.tryAgain { return .eventPending }
+    switch kernel.defect {
+    case .nothingHoldsWriters, .protectionIsSkipped: return .done
+    case .protectionIsSkippedWhereStopped where isToStop || kernel.isPausedByCaller: return .done
+    case .onlyFirstIsProtected where index > 0: return .done
+    case .lateIsNotProtected where isLate: return .done
+    case .pagesAreReadBeforeProtection: kernel.lookEarly(at: pages)
+    default: break
+    }
     for page in pages.prefix(failing == nil ? pages.count : kernel.random.below(pages.count)) {
       protected[page.rawValue] = true
     }
@@ -89,9 +108,15 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   package func unprotect(_ pages: PageRange) throws(PortFailure) -> ProtectionResult {
     kernel.enter("process \(index).unprotect(\(pages.text))")
     if let obstacle = try obstacleToProtection() { return obstacle }
+    if kernel.injector.failure(among: [Self.tryAgain]) != nil { return .eventPending }
+    endProtection(of: pages)
+    kernel.memory.forgetEarlyLook(at: pages)
+    return .done
+  }
+
+  func endProtection(of pages: PageRange) {
     for page in pages { protected[page.rawValue] = false }
     wakeWaiters(pages, protectionOnly: true)
-    return .done
   }
 
   private func obstacleToProtection() throws(PortFailure) -> ProtectionResult? {
@@ -103,9 +128,14 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
 
   // MARK: Events
 
+  package var leftEvents: SimulatedBatch { batch }
+
   package func readEvents() throws(PortFailure) -> SimulatedBatch {
     kernel.enter("process \(index).readEvents")
     if batch.count > 0 { kernel.fail("events are read, and the last are not applied") }
+    if kernel.defect == .readingWaits {
+      kernel.scheduler.wait(for: "an event to read") { self.hasEvents || self.isDying }
+    }
     try kernel.mayFail(.readEvents, ErrorNumber.inputOutput)
     while batch.count < largestBatch, !pendingFaults.isEmpty {
       let waiter = pendingFaults.removeFirst()
@@ -114,17 +144,27 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
         (addresses.address(of: waiter.page) ?? 0) + UInt64(kernel.random.below(kernel.map.geometry.pageBytes))
       batch.events.append(waiter.waitsForProtection ? .writeProtected(address: address) : .missing(address: address))
     }
+    let told = toldLate
+    toldLate.removeAll()
+    for call in told { tell(of: call) }
     while batch.count < largestBatch, !pendingRemoves.isEmpty {
       let call = pendingRemoves.removeFirst()
-      call.isRead = true
-      if kernel.defects.contains(.removesAreSwallowed) { continue }
-      let start = addresses.address(of: call.range.lowerBound) ?? 0
-      batch.events.append(
-        .removed(start: start, end: start + UInt64(kernel.map.geometry.bytes(inPages: call.range.count))))
+      call.isRead(at: kernel.model.clock)
+      switch kernel.defect {
+      case .removesAreSwallowed: break
+      case .removesAreToldLate: toldLate.append(call)
+      default: tell(of: call)
+      }
     }
     if batch.count < largestBatch, kernel.random.chance(perMille: 20) { batch.events.append(.other) }
     kernel.log("read: \(batch.events.map { kernel.text($0, addresses) })")
     return batch
+  }
+
+  private func tell(of call: RemoveCall) {
+    let start = addresses.address(of: call.range.lowerBound) ?? 0
+    batch.events.append(
+      .removed(start: start, end: start + UInt64(kernel.map.geometry.bytes(inPages: call.range.count))))
   }
 
   // MARK: Bringing pages in
@@ -132,12 +172,19 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   package func install(_ pages: PageRange, from source: PageSource<SimulatedBuffer>) -> InstallResult {
     kernel.enter("process \(index).install(\(pages.text))")
     kernel.checkOneRegion(pages, "install")
+    kernel.perhapsTakeLong()
     for (number, page) in pages.enumerated() {
-      if let stop = obstacle(at: number) { return InstallResult(installed: number, stop: stop) }
-      let isPresent = kernel.guest[page.rawValue] != nil
-      if isPresent, !kernel.defects.contains(.installOverwrites) {
+      if let stop = obstacle(at: number) {
+        if stop == .outOfMemory, kernel.defect == .noMemoryBecomesZeros, kernel.guest[page.rawValue] == nil {
+          fill(page, 0)
+          continue
+        }
+        return cutShort(pages, after: number, by: stop)
+      }
+      if kernel.guest[page.rawValue] != nil, kernel.defect != .installOverwrites {
         return InstallResult(installed: number, stop: .alreadyPresent)
       }
+      kernel.returns[page.rawValue] += 1
       switch source {
       case .staging: fill(page, kernel.readStaging(page))
       case .buffer(let buffer, let index): fill(page, buffer[index + number])
@@ -147,12 +194,24 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     return InstallResult(installed: pages.count)
   }
 
+  private func cutShort(_ pages: PageRange, after number: Int, by stop: InstallResult.Stop) -> InstallResult {
+    switch kernel.defect {
+    case .pendingEventsPassForDone where stop == .eventPending:
+      wakeWaiters(pages, protectionOnly: false)
+      return InstallResult(installed: pages.count)
+    case .copiesAreFreedBeforeInstall:
+      for page in (pages.lowerBound + number)..<pages.upperBound { kernel.staging[page.rawValue] = nil }
+    default: break
+    }
+    return InstallResult(installed: number, stop: stop)
+  }
+
   package func installZero(_ page: PageIndex) -> InstallResult {
     kernel.enter("process \(index).installZero(\(page))")
     if let stop = obstacle(at: 0) { return InstallResult(installed: 0, stop: stop) }
     if kernel.guest[page.rawValue] == nil {
       fill(page, 0)
-    } else if kernel.defects.contains(.zeroPageHidesPresence) {
+    } else if kernel.defect == .redundantFaultsSettle {
       wakeWaiters(page..<(page + 1), protectionOnly: false)
     } else {
       return InstallResult(installed: 0, stop: .alreadyPresent)
@@ -162,13 +221,21 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
 
   package func wake(_ pages: PageRange) {
     kernel.enter("process \(index).wake(\(pages.text))")
-    wakeWaiters(pages, protectionOnly: false)
+    switch kernel.defect {
+    case .presentPagesWakeNobody: break
+    case .onlyFirstIsWoken: kernel.processes[0].wakeWaiters(pages, protectionOnly: false)
+    default: wakeWaiters(pages, protectionOnly: false)
+    }
   }
 
   package func poison(_ page: PageIndex) -> InstallResult {
     kernel.enter("process \(index).poison(\(page))")
     if let stop = obstacle(at: 0) { return InstallResult(installed: 0, stop: stop) }
     if mapped[page.rawValue] || poisoned[page.rawValue] { return InstallResult(installed: 0, stop: .alreadyPresent) }
+    if kernel.defect == .lateIsNotPoisoned, isLate, kernel.guest[page.rawValue] == nil {
+      fill(page, 0)
+      return InstallResult(installed: 1)
+    }
     poisoned[page.rawValue] = true
     wakeWaiters(page..<(page + 1), protectionOnly: false)
     return InstallResult(installed: 1)
@@ -185,14 +252,17 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
 
   /// What cuts an install short at its page of this number; some of it at random.
   private func obstacle(at number: Int) -> InstallResult.Stop? {
-    if isGone { return .processGone }
+    if isGone || kernel.defect == .goneIsBelieved && kernel.random.chance(perMille: 20) { return .processGone }
     if changes > 0 { return .eventPending }
     if !isRegistered { return .failed(errorNumber: Self.noEntry) }
     if kernel.injector.isOn, kernel.random.chance(perMille: 20) { return number > 0 ? .eventPending : .outOfMemory }
-    if let errorNumber = kernel.injector.failure(among: [ErrorNumber.noMemory, ErrorNumber.inputOutput]) {
-      return errorNumber == ErrorNumber.noMemory ? .outOfMemory : .failed(errorNumber: errorNumber)
+    let numbers = [Self.tryAgain, ErrorNumber.noMemory, ErrorNumber.inputOutput]
+    switch kernel.injector.failure(among: numbers) {
+    case nil: return nil
+    case Self.tryAgain: return .eventPending
+    case ErrorNumber.noMemory: return .outOfMemory
+    case .some(let number): return .failed(errorNumber: number)
     }
-    return nil
   }
 
   private func fill(_ page: PageIndex, _ token: UInt64) {
@@ -211,55 +281,5 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     where pages.contains(waiter.page) && (waiter.waitsForProtection || !protectionOnly) { waiter.isWoken = true }
     pendingFaults.removeAll { $0.isWoken }
     readFaults.removeAll { $0.isWoken }
-  }
-
-  // MARK: The tasks' side
-
-  /// What an access meets at a page.
-  enum Access {
-    case done
-    case poisoned
-    case hole
-    case protected
-  }
-
-  func access(_ page: PageIndex, writing: Bool) -> Access {
-    if poisoned[page.rawValue] { return .poisoned }
-    guard kernel.guest[page.rawValue] != nil else { return .hole }
-    if writing, isRegistered, protected[page.rawValue] { return .protected }
-    mapped[page.rawValue] = true
-    return .done
-  }
-
-  func unmap(_ page: PageIndex) { mapped[page.rawValue] = false }
-
-  func wait(_ waiter: FaultWaiter, until isInterrupted: @escaping () -> Bool) {
-    pendingFaults.append(waiter)
-    kernel.scheduler.wait(
-      for: "\(waiter.page) of process \(index)\(waiter.waitsForProtection ? ", which is write-protected" : "")"
-    ) { waiter.isWoken || isInterrupted() }
-    pendingFaults.removeAll { $0 === waiter }
-    readFaults.removeAll { $0 === waiter }
-  }
-
-  /// Sends the event of a removal, and waits until it is read. Until this thread has run on, ioctls answer EAGAIN.
-  func announce(_ call: RemoveCall) {
-    changes += 1
-    pendingRemoves.append(call)
-    kernel.scheduler.wait(for: "its remove of \(call.range.text) to be read") { call.isRead || self.isDying }
-    pendingRemoves.removeAll { $0 === call }
-    changes -= 1
-  }
-}
-
-extension SimulatedKernel {
-  func text(_ event: MemoryEvent, _ map: AddressMap) -> String {
-    switch event {
-    case .missing(let address): "missing \(map.page(atAddress: address)?.rawValue ?? -1)"
-    case .writeProtected(let address): "protected \(map.page(atAddress: address)?.rawValue ?? -1)"
-    case .removed(let start, let end):
-      "removed \(map.page(atAddress: start)?.rawValue ?? -1)...\(map.page(atAddress: end - 1)?.rawValue ?? -1)"
-    case .forked, .remapped, .unmapped, .other: "other"
-    }
   }
 }

@@ -20,12 +20,20 @@ package struct SimulatedStaging: StagingMemory {
     return kernel.reservedPages != nil
   }
 
+  package func nextCopies(in range: PageRange) throws(PortFailure) -> PageRange? {
+    kernel.enter("staging.nextCopies(\(range.text))")
+    guard let first = range.first(where: { kernel.staging[$0.rawValue] != nil }) else { return nil }
+    var end = first + 1
+    while end < range.upperBound, kernel.staging[end.rawValue] != nil { end = end + 1 }
+    return first..<end
+  }
+
   package func release(_ pages: PageRange) throws(PortFailure) {
     kernel.enter("staging.release(\(pages.text))")
     if !kernel.stagingExists { kernel.fail("staging memory is given back, and there is none") }
     try kernel.mayFail(.releaseStaging, ErrorNumber.inputOutput)
     for page in pages { kernel.staging[page.rawValue] = nil }
-    if kernel.defects.contains(.releaseTakesOneMore), pages.upperBound.rawValue < kernel.map.pageCount {
+    if kernel.defect == .releaseTakesOneMore, pages.upperBound.rawValue < kernel.map.pageCount {
       kernel.staging[pages.upperBound.rawValue] = nil
     }
   }

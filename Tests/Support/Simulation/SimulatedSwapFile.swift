@@ -12,6 +12,10 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
   /// Written since the last success of `makeDurable`.
   private var volatile: Set<Int> = []
   private var reads: [SlotRange] = []
+  /// Slots that were read wrong once, and how often their pages had come back by then: they are about to fail for good.
+  private var failing: [Int: Int] = [:]
+  /// Writes that go on after their end.
+  private var late: [(slot: Int, page: PageIndex)] = []
   package private(set) var isEmpty = true
   private let slotLimit: Int
 
@@ -27,6 +31,7 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
     if target.upperBound.rawValue > slotLimit {
       kernel.fail("\(target.text) is beyond the swap file's largest length")
     }
+    writeLate()
     let failing = kernel.injector.failure(among: [ErrorNumber.noSpace, ErrorNumber.inputOutput])
     let good = failing == nil ? pages.count : kernel.random.below(pages.count)
     isEmpty = false
@@ -35,8 +40,9 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
       let token = kernel.readStaging(page)
       owners[slot.rawValue] = page
       corrupted[slot.rawValue] = nil
+      self.failing[slot.rawValue] = nil
       volatile.insert(slot.rawValue)
-      if number >= good || kernel.defects.contains(.writesAreGarbage) {
+      if number >= good || kernel.defect == .writesAreGarbage {
         slots[slot.rawValue] = kernel.garbage()
       } else if kernel.injector.isOn, kernel.random.chance(perMille: corruptsPerMille) {
         kernel.log("\(slot) is silently corrupted")
@@ -45,9 +51,14 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
         kernel.model.mayBecomeUnreadable(page)
       } else {
         slots[slot.rawValue] = token
+        if kernel.defect == .writesEndLate { late.append((slot.rawValue, page)) }
       }
       kernel.perhapsYield()
     }
+    if kernel.defect == .writesReachOneSlotMore, slots[target.upperBound.rawValue] != nil {
+      slots[target.upperBound.rawValue] = kernel.garbage()
+    }
+    if kernel.defect == .shortWritesPass { return }
     if let failing { throw PortFailure(.writeSwapFile, errorNumber: failing) }
   }
 
@@ -56,6 +67,7 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
     if let number = kernel.injector.failure(among: [ErrorNumber.inputOutput, ErrorNumber.noSpace]) {
       // What was not durable before may be lost, whatever a read says now (fsync(2) after an error).
       for slot in volatile.sorted() where kernel.random.chance(perMille: 500) { slots[slot] = kernel.garbage() }
+      if kernel.defect == .flushIsTriedAgain { return volatile.removeAll() }
       throw PortFailure(.flushSwapFile, errorNumber: number)
     }
     volatile.removeAll()
@@ -88,6 +100,8 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
     slots.removeAll()
     corrupted.removeAll()
     volatile.removeAll()
+    failing.removeAll()
+    late.removeAll()
     isEmpty = true
   }
 
@@ -105,18 +119,43 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
   }
 
   func fill(_ buffer: SimulatedBuffer, from range: SlotRange) throws(PortFailure) {
+    writeLate()
+    loseFailing(range)
     if let number = kernel.injector.failure(among: [ErrorNumber.inputOutput]) {
-      for slot in range { if let page = owners[slot.rawValue] { kernel.model.mayBecomeUnreadable(page) } }
-      throw PortFailure(.readSwapFile, errorNumber: number)
+      for slot in range { isReadWrong(slot) }
+      if kernel.defect != .wrongReadsAreHidden { throw PortFailure(.readSwapFile, errorNumber: number) }
     }
     let changed = kernel.injector.failure(among: [1]) == nil ? nil : kernel.random.below(range.count)
     for (number, slot) in range.enumerated() {
       buffer[number] = slots[slot.rawValue] ?? kernel.garbage()
       guard number == changed else { continue }
-      kernel.log("\(slot) is read wrong")
-      buffer[number] = kernel.garbage()
-      if let page = owners[slot.rawValue] { kernel.model.mayBecomeUnreadable(page) }
+      isReadWrong(slot)
+      if kernel.defect != .wrongReadsAreHidden { buffer[number] = kernel.garbage() }
     }
+  }
+
+  private func isReadWrong(_ slot: SwapSlot) {
+    kernel.log("\(slot) is read wrong")
+    guard let page = owners[slot.rawValue] else { return }
+    kernel.model.mayBecomeUnreadable(page)
+    failing[slot.rawValue] = kernel.returns[page.rawValue]
+  }
+
+  /// Who has read a slot wrong, and its page right in the end, has been warned: for the next page that trusts the slot it
+  /// may be too late, and that is no excuse.
+  private func loseFailing(_ range: SlotRange) {
+    for slot in range {
+      guard let returns = failing[slot.rawValue], let page = owners[slot.rawValue],
+        kernel.returns[page.rawValue] > returns, kernel.random.chance(perMille: 500)
+      else { continue }
+      kernel.log("\(slot) has failed for good")
+      slots[slot.rawValue] = kernel.garbage()
+    }
+  }
+
+  private func writeLate() {
+    for write in late { slots[write.slot] = kernel.staging[write.page.rawValue] ?? 0 }
+    late.removeAll()
   }
 }
 

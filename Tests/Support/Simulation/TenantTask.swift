@@ -6,6 +6,8 @@ package final class TenantTask: @unchecked Sendable {  // belongs to whoever hol
     case read(PageIndex)
     case write(PageIndex)
     case remove(PageRange)
+    /// MADV_DONTNEED: its event says the same as that of a removal, but pages that the memfd has stay there.
+    case forget(PageRange)
     case pause(nanoseconds: UInt64)
   }
 
@@ -14,6 +16,8 @@ package final class TenantTask: @unchecked Sendable {  // belongs to whoever hol
   /// Parked: it will not touch memory before it is let go.
   package private(set) var isStopped = false
   package private(set) var isRemoving = false
+  /// Its removal began before its process was registered.
+  private(set) var removesUnannounced = false
   /// Its history wants it to come to its end.
   package var isToEnd = false
   private let kernel: SimulatedKernel
@@ -47,7 +51,7 @@ package final class TenantTask: @unchecked Sendable {  // belongs to whoever hol
 
   /// Where a stop takes effect: on the way back to user mode.
   private func checkpoint() {
-    while mustPark, !process.isDying, !kernel.defects.contains(.nothingHoldsWriters) {
+    while mustPark, !process.isDying, kernel.defect != .nothingHoldsWriters {
       isStopped = true
       kernel.scheduler.wait(for: "SIGCONT") { !self.mustPark || self.process.isDying }
       isStopped = false
@@ -58,7 +62,8 @@ package final class TenantTask: @unchecked Sendable {  // belongs to whoever hol
     switch operation {
     case .read(let page): access(page, writing: nil)
     case .write(let page): access(page, writing: kernel.newToken())
-    case .remove(let range): remove(range)
+    case .remove(let range): madvise(range, removes: true)
+    case .forget(let range): madvise(range, removes: false)
     case .pause(let nanoseconds):
       kernel.scheduler.wait(for: "a while", atMost: nanoseconds) {
         self.mustPark || self.process.isDying || self.isToEnd
@@ -93,6 +98,7 @@ package final class TenantTask: @unchecked Sendable {  // belongs to whoever hol
   }
 
   private func finish(_ page: PageIndex, writing token: UInt64?) {
+    if kernel.processes.allSatisfy({ !$0.isPoisoned(page) }) { kernel.model.isReadable(page) }
     if let token {
       kernel.log("writes \(token) to \(page)")
       kernel.guest[page.rawValue] = token
@@ -113,21 +119,35 @@ package final class TenantTask: @unchecked Sendable {  // belongs to whoever hol
     process.wait(waiter) { self.process.isDying || !self.faultsInKernel && self.mustPark }
   }
 
-  private func remove(_ range: PageRange) {
+  private func madvise(_ range: PageRange, removes: Bool) {
     kernel.scheduler.yield()
     if process.isDying { return }
     isRemoving = true
     let call = RemoveCall(range: range, begun: kernel.model.removalBegins(range))
-    kernel.log("madvise(REMOVE, \(range.text)) begins")
+    kernel.log("madvise(\(removes ? "REMOVE" : "DONTNEED"), \(range.text)) begins")
     let isAnnounced = process.isRegistered
+    removesUnannounced = !isAnnounced
     if isAnnounced { process.announce(call) }
-    kernel.log("madvise(REMOVE, \(range.text)) runs on")
+    kernel.log("madvise(\(range.text)) runs on")
     // From here to the removal proper is where rules 7 and 14 are put to the test: often it takes long.
     if kernel.random.chance(perMille: kernel.slowRemovesPerMille) {
       kernel.scheduler.sleep(UInt64(kernel.random.within(1_000...200_000)))
     } else {
       kernel.scheduler.yield()
     }
+    if removes { carryOut(call, wasAnnounced: !isAnnounced || call.isRead) } else { forget(call) }
+    isRemoving = false
+  }
+
+  private func forget(_ call: RemoveCall) {
+    for page in call.range {
+      process.unmap(page)
+      kernel.model.forgettingDone(page, read: call.read)
+    }
+  }
+
+  private func carryOut(_ call: RemoveCall, wasAnnounced: Bool) {
+    let range = call.range
     var position = range.lowerBound
     while position < range.upperBound {
       let end = position + min(kernel.random.within(1...4), position.distance(to: range.upperBound))
@@ -135,11 +155,10 @@ package final class TenantTask: @unchecked Sendable {  // belongs to whoever hol
       kernel.punchPages(position..<end)
       for page in position..<end {
         kernel.zeroedInPlace.remove(page)
-        kernel.model.removalDone(page, begun: call.begun, wasAnnounced: !isAnnounced || call.isRead)
+        kernel.model.removalDone(page, begun: call.begun, wasAnnounced: wasAnnounced)
       }
       position = end
       kernel.perhapsYield()
     }
-    isRemoving = false
   }
 }
