@@ -13,6 +13,7 @@ enum Inheritance {
     var bytes: [UInt8] = []
     for (key, descriptor) in held { bytes += LinkPacket.bytes(of: key) + LinkPacket.bytes(of: descriptor.raw) }
     let list = try makeMemoryFile("swap-monitor-held", containing: bytes)
+    // Safety: the caller is about to execute; setenv and another thread's getenv must not meet (setenv(3)).
     setenv(variable, "\(list.raw) \(getpid())", 1)
     for descriptor in Array(held.values) + [list] { descriptor.setClosesOnExecute(false) }
     return list
@@ -31,6 +32,7 @@ enum Inheritance {
     guard words.count == 2, words[1] == getpid(), let raw = words[0], let list = adopt(raw) else { return [:] }
     var held: [HeldKey: Descriptor] = [:]
     let bytes = contents(of: list) ?? []
+    // Safety: only whole entries are read.
     bytes.withUnsafeBytes { bytes in
       for offset in stride(from: 0, to: bytes.count - entryBytes + 1, by: entryBytes) {
         let number = bytes.loadUnaligned(fromByteOffset: offset + 16, as: Int32.self)

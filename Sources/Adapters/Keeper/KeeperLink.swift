@@ -39,6 +39,9 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
     if getppid() != description.process { throw SystemError("staying with the keeper", errorNumber: ESRCH) }
   }
 
+  /// This worker is to die with its keeper, as it will in an instant, and not to become one.
+  package var endsWithKeeper: Bool { keeper.endsWorkerWithItself }
+
   /// To be watched for a hang-up only: the keeper is dead.
   package var descriptor: Descriptor { socket.descriptor }
 
@@ -102,6 +105,7 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
     defer { mutex.unlock() }
     do throws(SystemError) {
       let list = try Inheritance.pass(entries)
+      // Safety: the words live until execv fails; where it does not, nothing of this process lives on.
       var words = keeper.words.map { strdup($0) } + [nil]
       execv(keeper.executable, &words)
       let failure = SystemError("executing \(keeper.executable)", errorNumber: errno)

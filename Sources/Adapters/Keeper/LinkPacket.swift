@@ -36,6 +36,7 @@ struct LinkPacket: Equatable {
   /// - Returns: nil for bytes that mean nothing.
   init?(_ bytes: [UInt8]) {
     guard bytes.count >= Self.headerBytes else { return nil }
+    // Safety: every load lies within the bytes, whose number has been compared with what is announced.
     let parsed: (kind: Kind, keys: [HeldKey])? = bytes.withUnsafeBytes { bytes in
       let count = Int(bytes.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
       guard let kind = Kind(rawValue: bytes.loadUnaligned(as: UInt32.self)), count <= Self.keyLimit,

@@ -44,6 +44,7 @@ func makeMemoryFile(_ name: String, bytes: Int) throws(SystemError) -> Descripto
 /// - Parameter count: its length; nil is theirs.
 func makeMemoryFile(_ name: String, containing bytes: [UInt8], count: Int? = nil) throws(SystemError) -> Descriptor {
   let file = try makeMemoryFile(name, bytes: count ?? bytes.count)
+  // Safety: reads and writes stay within the array; an empty one is never asked for its address.
   var written = 0
   while written < bytes.count {
     written += try checked("writing the memfd \(name)") {

@@ -35,6 +35,7 @@ package final class ChildProcess: @unchecked Sendable {  // used by one thread a
     _ executable: String, name: String, _ arguments: [String], environment added: [String] = [], blocked: [Int32] = [],
     _ prepare: (inout posix_spawn_file_actions_t) -> Void
   ) throws(SystemError) -> ProcessHandle {
+    // Safety: everything handed to posix_spawn lives until it has returned.
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }

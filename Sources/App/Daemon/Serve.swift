@@ -26,6 +26,8 @@ enum Serve {
   static func runWorker(_ words: [String]) throws {
     let arguments = try parse(words)
     let log = Log(level: try logLevel(arguments))
+    Machine.raiseDescriptorLimit()
+    Machine.nameProcess("swap-monitor")
     let signals = try EndSignals()
     let configuration = try configuration(arguments, log)
     guard let socket = Descriptor(inherited: KeeperLink.workerDescriptor) else {

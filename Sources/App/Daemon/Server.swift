@@ -71,6 +71,7 @@ final class Server {
     case Token.signals: beginEnd()
     case Token.keeper:
       if ready.isHungUp {
+        if link.endsWithKeeper { Console.exit(1) }
         log.error("the keeper is dead; this process becomes the keeper, and starts another worker")
         log.error("that failed: \(link.becomeKeeper()); no worker will follow this one")
         loop.remove(link.descriptor)
