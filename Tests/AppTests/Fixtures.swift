@@ -38,14 +38,19 @@ final class Daemon {
   var socketPath: String { "\(directory)/run/socket" }
   var swapDirectory: String { "\(directory)/swap" }
 
-  init(_ options: [String] = [], swapDirectory: String? = nil, environment: [String] = []) throws {
+  /// - Parameter group: it runs in there from the start.
+  init(
+    _ options: [String] = [], swapDirectory: String? = nil, environment: [String] = [], group: LimitedGroup? = nil
+  ) throws {
     directory = try Directory.makeTemporary()
-    process = try ChildProcess(
-      executable: program,
-      arguments: [
+    let words =
+      [
         "serve", "--end-with-parent", "--log-level", "error", "--keep-free", "0", "--socket", "\(directory)/run/socket",
         "--swap-dir", swapDirectory ?? "\(directory)/swap",
-      ] + options, keepsErrors: true, environment: environment)
+      ] + options
+    process = try ChildProcess(
+      executable: group == nil ? program : "/bin/sh", arguments: group?.joining([program] + words) ?? words,
+      keepsErrors: true, environment: environment)
     try eventually("the daemon listens") { (try? Client(path: socketPath)) != nil }
   }
 

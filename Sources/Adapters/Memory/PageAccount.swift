@@ -12,13 +12,13 @@ package final class SharedPageLimit: @unchecked Sendable {  // guarded by `lock`
   func take(_ pages: Int) -> Bool {
     lock.lock()
     defer { lock.unlock() }
-    guard pages <= limit - used else { return false }
+    guard pages == 0 || pages <= limit - used else { return false }
     used += pages
     return true
   }
 
-  /// Of what is there already.
-  func takeAnyway(_ pages: Int) {
+  /// What is there already, limit or not.
+  func count(_ pages: Int) {
     lock.lock()
     defer { lock.unlock() }
     used += pages
@@ -47,6 +47,23 @@ final class PageAccount: @unchecked Sendable {  // guarded by `lock`
 
   deinit { limit?.giveBack(pages.count + reserved) }
 
+  /// Counts what an earlier worker has left in a file. Where that can't be told, it does not count.
+  func adopt(_ file: Descriptor, _ geometry: PageGeometry) {
+    guard let limit else { return }
+    lock.lock()
+    defer { lock.unlock() }
+    let bytes = geometry.bytes(inPages: pages.capacity)
+    var position = 0
+    do throws(PortFailure) {
+      while position < bytes, let data = try nextData(file, in: position..<bytes, operation: .findStagedCopies) {
+        let end = min(data.upperBound + geometry.pageBytes - 1, bytes)
+        pages.insert(data.lowerBound >> geometry.pageShift..<end >> geometry.pageShift)
+        position = data.upperBound
+      }
+    } catch {}
+    limit.count(pages.count)
+  }
+
   /// Takes so many pages beforehand; what was reserved before goes back.
   func reserve(_ count: Int) -> Bool {
     guard let limit else { return true }
@@ -71,27 +88,6 @@ final class PageAccount: @unchecked Sendable {  // guarded by `lock`
     pages.insert(range)
     reserved -= fromReserve
     return true
-  }
-
-  /// Counts what a file holds that an earlier worker has left. Where that can't be told, nothing counts.
-  func adopt(_ file: Descriptor, _ geometry: PageGeometry) {
-    guard let limit else { return }
-    lock.lock()
-    defer { lock.unlock() }
-    var position = 0
-    while position < pages.capacity, let data = copies(file, from: position, geometry) {
-      pages.insert(data)
-      position = data.upperBound
-    }
-    limit.takeAnyway(pages.count)
-  }
-
-  private func copies(_ file: Descriptor, from page: Int, _ geometry: PageGeometry) -> Range<Int>? {
-    let bytes = geometry.bytes(inPages: page)..<geometry.bytes(inPages: pages.capacity)
-    do throws(PortFailure) {
-      let data = try nextData(file, in: bytes, operation: .findStagedCopies)
-      return data.map { ($0.lowerBound >> geometry.pageShift)..<((($0.upperBound - 1) >> geometry.pageShift) + 1) }
-    } catch { return nil }
   }
 
   func remove(_ range: Range<Int>) {

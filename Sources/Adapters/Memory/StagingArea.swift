@@ -33,7 +33,7 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `area`
     } catch { throw PortFailure(.createStaging, errorNumber: error.errorNumber) }
   }
 
-  /// Takes over what an earlier worker has left, limit or not.
+  /// Takes over what an earlier worker has left.
   package func adopt(_ file: Descriptor) throws(SystemError) {
     let bytes = geometry.bytes(inPages: pageCount)
     area = Area(

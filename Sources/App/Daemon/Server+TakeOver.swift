@@ -55,7 +55,8 @@ extension Server {
     let ports = try LinuxPorts(
       map: map, memfds: memfds, files: files, shared: configuration.shared, holdings: holdings,
       kept: TenantHoldings.Kept(tables: tables, swapFile: swapFile, staging: held[HeldRole.staging.key(group)]))
-    let memory = TenantMemory(map: map, ports: ports)
+    let memory = TenantMemory(
+      map: map, ports: ports, slotLimit: configuration.shared.limits.slots ?? .max)
     for process in try processes(of: group, held, memory) { ports.append(process) }
     letGoOn(memory)
     let identifier = Tenant.Identifier(serial: group)

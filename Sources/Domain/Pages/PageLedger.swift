@@ -65,7 +65,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// What that one knew of removals is lost: until they are settled, any page may be on its way out.
   package func rebuild() {
     locked {
-      books = LedgerBooks(pageCount: pageCount)
+      books = LedgerBooks(pageCount: pageCount, slotLimit: slotLimit)
       books.allMayBeDiscarding = true
       (leftover, punching) = (0, nil)
       var position = PageIndex(0)

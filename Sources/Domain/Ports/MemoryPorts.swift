@@ -22,11 +22,11 @@ extension GuestMemory {
 package protocol StagingMemory: Sendable {
   func isZero(_ page: PageIndex) -> Bool
   func checksum(of page: PageIndex) -> PageChecksum
-  /// The next copies in `range` that take memory, needed or not.
-  func nextCopies(in range: PageRange) throws(PortFailure) -> PageRange?
   /// Sees to it that so many pages more may be copied within the limit of all tenants' staging memory; what was reserved
   /// before and not used is let go. False, and nothing is reserved, where the limit does not allow it.
   func reserve(_ pages: Int) -> Bool
+  /// The next copies in `range` that take memory, needed or not.
+  func nextCopies(in range: PageRange) throws(PortFailure) -> PageRange?
   /// Gives the copies' memory back.
   func release(_ pages: PageRange) throws(PortFailure)
 }

@@ -43,6 +43,7 @@ package struct HistoryPlan: Sendable {
     package var style = Style.mixed
     /// Always several processes, of which some join late.
     package var isShared = false
+
     /// Memory, staging and the swap file have limits.
     package var isTight = false
 

@@ -50,8 +50,8 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
     guest = plan.contents
     staging = [UInt64?](repeating: nil, count: map.pageCount)
     model = PageModel(plan.contents)
-    returns = [Int](repeating: 0, count: map.pageCount)
     stagingLimit = plan.stagingLimit ?? .max
+    returns = [Int](repeating: 0, count: map.pageCount)
     pinned = plan.pinnedHugePages
     slowRemovesPerMille = plan.slowRemovesPerMille
     slowCopiesPerMille = plan.slowCopiesPerMille

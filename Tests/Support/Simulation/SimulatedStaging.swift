@@ -13,19 +13,19 @@ package struct SimulatedStaging: StagingMemory {
     return kernel.checksum(of: kernel.readStaging(page))
   }
 
+  package func reserve(_ pages: Int) -> Bool {
+    kernel.enter("staging.reserve(\(pages))")
+    let used = kernel.staging.reduce(0) { $0 + ($1 == nil ? 0 : 1) }
+    kernel.reservedPages = used + pages > kernel.stagingLimit && pages > 0 ? nil : pages
+    return kernel.reservedPages != nil
+  }
+
   package func nextCopies(in range: PageRange) throws(PortFailure) -> PageRange? {
     kernel.enter("staging.nextCopies(\(range.text))")
     guard let first = range.first(where: { kernel.staging[$0.rawValue] != nil }) else { return nil }
     var end = first + 1
     while end < range.upperBound, kernel.staging[end.rawValue] != nil { end = end + 1 }
     return first..<end
-  }
-
-  package func reserve(_ pages: Int) -> Bool {
-    kernel.enter("staging.reserve(\(pages))")
-    let used = kernel.staging.reduce(0) { $0 + ($1 == nil ? 0 : 1) }
-    kernel.reservedPages = used + pages > kernel.stagingLimit && pages > 0 ? nil : pages
-    return kernel.reservedPages != nil
   }
 
   package func release(_ pages: PageRange) throws(PortFailure) {
