@@ -48,6 +48,7 @@ struct Main {
     case DemoTenant.command: try DemoTenant.run(rest)
     case "list": try ClientCommands.list(rest)
     case "status": try ClientCommands.status(rest)
+    case "upgrade": try ClientCommands.upgrade(rest)
     case "enable", "trim", "out", "disable", "unregister": try ClientCommands.command(command, rest)
     case "help" where rest.first.map { Help.commands.contains($0) } == true: try dispatch([rest[0], "--help"])
     case "--help", "-h", "help": Console.write(Help.main + "\n")

@@ -40,7 +40,8 @@ final class Daemon {
 
   /// - Parameter group: it runs in there from the start.
   init(
-    _ options: [String] = [], swapDirectory: String? = nil, environment: [String] = [], group: LimitedGroup? = nil
+    _ options: [String] = [], swapDirectory: String? = nil, environment: [String] = [], group: LimitedGroup? = nil,
+    executable: String = program
   ) throws {
     directory = try Directory.makeTemporary()
     let words =
@@ -49,7 +50,7 @@ final class Daemon {
         "--swap-dir", swapDirectory ?? "\(directory)/swap",
       ] + options
     process = try ChildProcess(
-      executable: group == nil ? program : "/bin/sh", arguments: group?.joining([program] + words) ?? words,
+      executable: group == nil ? executable : "/bin/sh", arguments: group?.joining([executable] + words) ?? words,
       keepsErrors: true, environment: environment)
     try eventually("the daemon listens") { (try? Client(path: socketPath)) != nil }
   }
@@ -81,8 +82,12 @@ final class Daemon {
   var worker: Int32 {
     get throws {
       let pid = process.handle.pid
-      return try #require(
-        readText("/proc/\(pid)/task/\(pid)/children")?.split(separator: " ").compactMap { Int32($0) }.first)
+      var found: Int32?
+      try eventually("there is a worker") {
+        found = readText("/proc/\(pid)/task/\(pid)/children")?.split(separator: " ").compactMap { Int32($0) }.first
+        return found != nil
+      }
+      return try #require(found)
     }
   }
 
@@ -136,12 +141,16 @@ final class OwnTenant {
   let name: String
   let geometry: PageGeometry
 
-  init(_ daemon: Daemon, name: String = "own", pages: Int = 256, registers: Bool = true) throws {
+  convenience init(_ daemon: Daemon, name: String = "own", pages: Int = 256, registers: Bool = true) throws {
+    try self.init(socketPath: daemon.socketPath, name: name, pages: pages, registers: registers)
+  }
+
+  init(socketPath: String, name: String = "own", pages: Int = 256, registers: Bool = true) throws {
     geometry = try #require(Machine.pageGeometry())
     memory = try PatternMemory(pageCount: pages, geometry: geometry, seed: 11)
     memory.fill(0..<pages)
     userfaultfd = try Userfaultfd.create().descriptor
-    client = try daemon.client()
+    client = try Client(path: socketPath)
     self.name = name
     if registers { _ = try client.ask(request(), descriptors: [userfaultfd, memory.file]) }
   }

@@ -1,6 +1,7 @@
-/// How long to wait before the next worker: not at all, unless workers die young one after another.
+/// How long to wait before the next worker: not at all, unless workers die young one after another. One that dies later is no
+/// reason to keep tenants waiting.
 struct RestartDelay {
-  private static let shortLifeNanoseconds: UInt64 = 1_000_000_000
+  private static let shortLifeNanoseconds: UInt64 = 250_000_000
   private static let firstNanoseconds: UInt64 = 10_000_000
   private static let limitNanoseconds: UInt64 = 5_000_000_000
 

@@ -1,7 +1,7 @@
 /// What `--help` says.
 enum Help {
   static let commands: Set<String> = [
-    "demo", "serve", "list", "status", "enable", "trim", "out", "disable", "unregister",
+    "demo", "serve", "list", "status", "enable", "trim", "out", "disable", "unregister", "upgrade",
   ]
 
   static let main = """
@@ -18,6 +18,7 @@ enum Help {
       out TENANT            write staged pages to the swap file
       disable TENANT        bring everything back and stop monitoring
       unregister TENANT     the same, and forget the tenant
+      upgrade               go on with the program that is on disk now; tenants and connections stay
 
     A tenant's way: enable, then minutes later trim and out; whatever it touches comes back by itself; disable ends it.
 
@@ -35,11 +36,21 @@ enum Help {
     Exit codes: 0 done, 1 failed, 2 wrong usage.
     """
 
+  static let upgrade = """
+    Usage: swap-monitor upgrade [--socket PATH] [--json]
+
+    Has the running daemon replaced by the program that is at its path now: install the new one over the old one, then ask
+    this. Nothing is stopped: tenants and connections stay, what they touch meanwhile waits for some milliseconds. Where the
+    new program does not know the running one's page tables, it is refused, and the old one goes on. For root and the
+    daemon's own user.
+    """
+
   static let serve = """
     Usage: swap-monitor serve [OPTIONS]
 
     Runs the daemon in the foreground, logging to standard error. SIGTERM or SIGINT bring every tenant's memory back, then
-    end it.
+    end it. It is two processes: a keeper, which holds what must not be lost, and its worker, which does the work. Should
+    the worker die of anything, the keeper starts another, which goes on; should the keeper die, the worker becomes one.
 
       --socket PATH         where to listen (default: /run/swap-monitor/swap-monitor.sock for root, else
                             $XDG_RUNTIME_DIR/swap-monitor.sock, or /tmp/swap-monitor-UID.sock without that variable;
