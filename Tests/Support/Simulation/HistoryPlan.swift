@@ -43,11 +43,14 @@ package struct HistoryPlan: Sendable {
     package var style = Style.mixed
     /// Always several processes, of which some join late.
     package var isShared = false
+    /// Workers die, and others take over.
+    package var mayDie = false
 
     package init(
       faults: FaultInjector.Plan = .none, corruptsPerMille: Int = 0, mayPin: Bool = true, mayKill: Bool = true,
-      style: Style = .mixed, isShared: Bool = false
+      style: Style = .mixed, isShared: Bool = false, mayDie: Bool = false
     ) {
+      self.mayDie = mayDie
       self.isShared = isShared
       self.style = style
       self.faults = faults
@@ -84,6 +87,7 @@ package struct HistoryPlan: Sendable {
   package var restsBeforeEnd: Bool
   package var commands: [Command]
   package var tasks: [Task]
+  package var deaths: [WorkerDeath] = []
 
   package init(seed: UInt64, flavour: Flavour) {
     var random = SimulationRandom(seed: seed)
@@ -137,6 +141,7 @@ package struct HistoryPlan: Sendable {
       commands.insert(
         Command(action: kill, pauseNanoseconds: 0), at: random.below(commands.count + 1))
     }
+    if flavour.mayDie { deaths = WorkerDeath.some(&random, commandCount: commands.count) }
   }
 
   /// Enable, out, enable, trim, out, disable, enable, disable.
@@ -266,7 +271,7 @@ extension HistoryPlan: CustomStringConvertible {
     }
     let outside = "\(processCount) processes; \(pinnedHugePages.count) pinned; \(policy); \(faults)"
     return "seed \(seed); huge pages of \(geometry.hugePagePages); \(regions.joined(separator: "; ")); \(outside)\n"
-      + "  commands: \(commands.joined(separator: "; "))\n  \(tasks.joined(separator: "\n  "))"
+      + "  commands: \(commands.joined(separator: "; "))\n  deaths: \(deaths)\n  \(tasks.joined(separator: "\n  "))"
   }
 }
 

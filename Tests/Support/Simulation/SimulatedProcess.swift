@@ -11,6 +11,12 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   package let addresses: AddressMap
   /// The daemon knows of it; before that its tasks touch nothing.
   package internal(set) var hasJoined = true
+  /// Its userfaultfd outlives the worker, which handed it on before it registered anything.
+  var isHeld = false
+  /// It is one of the tenant's for the present worker, which may not have answered it yet.
+  var isKnown: Bool { hasJoined || isLeft }
+  /// An earlier worker has left it half taken in.
+  var isLeft = false
   /// It joins while the tenant runs.
   var isLate = false
   package internal(set) var isRegistered = false
@@ -27,7 +33,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   var pendingRemoves: [RemoveCall] = []
   /// As the kernel's `mmap_changing`: removers that have not run on since they sent their event.
   var changes = 0
-  private let batch = SimulatedBatch()
+  private let batch: SimulatedBatch
   private let largestBatch: Int
   private var toldLate: [RemoveCall] = []
   private var staysRegistered = false
@@ -40,6 +46,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     poisoned = protected
     mapped = protected
     largestBatch = kernel.random.within(1...6)
+    batch = SimulatedBatch(kernel: kernel)
   }
 
   private static func addresses(_ map: RegionMap, _ index: Int) -> AddressMap {
@@ -158,6 +165,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     }
     if batch.count < largestBatch, kernel.random.chance(perMille: 20) { batch.events.append(.other) }
     kernel.log("read: \(batch.events.map { kernel.text($0, addresses) })")
+    kernel.perhapsTheEnd()
     return batch
   }
 
@@ -252,6 +260,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
 
   /// What cuts an install short at its page of this number; some of it at random.
   private func obstacle(at number: Int) -> InstallResult.Stop? {
+    if kernel.scheduler.isUnwinding { return .failed(errorNumber: ErrorNumber.inputOutput) }
     if isGone || kernel.defect == .goneIsBelieved && kernel.random.chance(perMille: 20) { return .processGone }
     if changes > 0 { return .eventPending }
     if !isRegistered { return .failed(errorNumber: Self.noEntry) }
