@@ -109,8 +109,9 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
     for process in kernel.processes { process.isLeft = process.isHeld }
     // The client sees its connection end. Where pages are pinned it has to keep its tasks stopped until it is told more.
     if !kernel.hasPinnedPages, kernel.random.chance(perMille: 300) { kernel.isPausedByCaller = false }
-    worker.plantDeathDefects()
+    for process in kernel.processes { process.workerDied() }
     worker = SimulatedWorker(plan: plan, ports: SimulatedPorts(succeeding: worker.ports, plan: plan))
+    kernel.earlyPunching = nil
     worker.startAnew(in: self)
   }
 }

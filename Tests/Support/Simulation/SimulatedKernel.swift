@@ -26,6 +26,8 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
   /// The tenant has stopped its own tasks.
   package var isPausedByCaller = false
   package internal(set) var isRunning = false
+  /// Planted: what is just being copied, and recorded as punching already.
+  var earlyPunching: PageRange?
   /// Workers die in this history.
   let mayDie: Bool
   /// A worker is taking over what another has left; a planted bug may lie there.

@@ -116,6 +116,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     kernel.enter("process \(index).unprotect(\(pages.text))")
     if let obstacle = try obstacleToProtection() { return obstacle }
     if kernel.injector.failure(among: [Self.tryAgain]) != nil { return .eventPending }
+    if kernel.defect == .protectionStays, kernel.isTakingOver { return .done }
     endProtection(of: pages)
     kernel.memory.forgetEarlyLook(at: pages)
     return .done
@@ -168,6 +169,9 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     kernel.perhapsTheEnd()
     return batch
   }
+
+  /// Planted bugs in what a dead worker has left.
+  func workerDied() { batch.workerDied() }
 
   private func tell(of call: RemoveCall) {
     let start = addresses.address(of: call.range.lowerBound) ?? 0
@@ -231,6 +235,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     kernel.enter("process \(index).wake(\(pages.text))")
     switch kernel.defect {
     case .presentPagesWakeNobody: break
+    case .nobodyIsWoken where kernel.isTakingOver: break
     case .onlyFirstIsWoken: kernel.processes[0].wakeWaiters(pages, protectionOnly: false)
     default: wakeWaiters(pages, protectionOnly: false)
     }

@@ -22,6 +22,23 @@ package final class SimulatedTable: RecordTable, @unchecked Sendable {  // belon
     kernel = other.kernel
     defects = TableDefects(kernel: kernel)
     (records, checksums) = other.last ?? (other.records, other.checksums)
+    if kernel.defect != nil { for index in records.indices { records[index] = left(records[index], PageIndex(index)) } }
+  }
+
+  /// Planted bugs in what a dead worker has left.
+  private func left(_ record: PageRecord, _ page: PageIndex) -> PageRecord {
+    switch kernel.defect {
+    case .copiesAreRecordedEarly where kernel.earlyPunching?.contains(page) == true: return record.moved(to: .punching)
+    case .punchingIsBelievedToBeGuests where record.state == .punching && kernel.guest[page.rawValue] != nil:
+      return record.moved(to: .guest)
+    case .halfWrittenSlotsAreTrusted:
+      guard record.state == .staged, let slot = record.slot, !record.slotIsValid else { return record }
+      checksums[page.rawValue] = kernel.checksum(of: kernel.readStaging(page))
+      return PageRecord(.staged, slot: slot, slotIsValid: true)
+    case .poisonIsForgotten where record.state == .unreadable: return .guest
+    case .healingIsForgotten where record.mayFail: return .guest
+    default: return record
+    }
   }
 
   // MARK: Death between two stores

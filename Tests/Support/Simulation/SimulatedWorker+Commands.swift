@@ -72,7 +72,7 @@ extension SimulatedWorker {
     return true
   }
 
-  private func finish(_ end: JobEnd) {
+  func finish(_ end: JobEnd) {
     kernel.log("ends: \(end)")
     kernel.perhapsTheEnd()
     if isDead { return }

@@ -7,7 +7,9 @@ extension SimulatedWorker {
   func takeOver() {
     let (settled, job) = (history.lifecycle.settled, history.lifecycle.job)
     kernel.log("TAKES OVER: \(settled), \(job.map { "\($0) was running" } ?? "no job was running")")
-    if settled == .ready && job == nil {
+    let believesReady = kernel.defect == .readyIsBelieved
+    if kernel.defect == .stoppedStayStopped { kernel.stoppedProcesses.removeAll() }
+    if settled == .ready && (job == nil || believesReady) {
       beginClosed()
     } else {
       takeOverPages()
@@ -19,6 +21,7 @@ extension SimulatedWorker {
     guard let job else { return }
     history.lifecycle.started(job)
     kernel.log("BEGINS ANEW: \(job)")
+    if kernel.defect == .interruptedMovesGoOn, job == .enable { return goOnMoving() }
     perform(plan.commands[history.commandsBegun - 1])
   }
 
@@ -33,6 +36,16 @@ extension SimulatedWorker {
   }
 
   private func takeOverPages() {
+    if kernel.defect == .stoppedGoOnEarly { ports.freezer.resume() }
+    if kernel.defect == .protectionEndsBeforePunchesAreSettled {
+      kernel.dropProtection(PageIndex(0)..<PageIndex(kernel.map.pageCount))
+    }
+    if kernel.defect == .stagedIsBelievedOverGuest {
+      for index in kernel.guest.indices {
+        let page = PageIndex(index)
+        if ports.table.record(of: page).state == .staged { kernel.punchPages(page..<(page + 1)) }
+      }
+    }
     var job = TakeOver(memory: memory)
     untilDone { () throws(PortFailure) in try job.begin() }
     // Only now: what a punch has left of a pinned page reads as zeros until it is repaired.
@@ -53,6 +66,16 @@ extension SimulatedWorker {
     }
   }
 
+  /// Planted.
+  private func goOnMoving() {
+    memory.ledger.settleAllDiscards()
+    var move = MoveService(memory: memory)
+    do throws(JobFailure) {
+      while try move.step() != .finished, !isDead { kernel.scheduler.sleep(Self.pauseNanoseconds) }
+    } catch { kernel.log("fails: \(error)") }
+    finish(.finished)
+  }
+
   private func untilDone(_ body: () throws(PortFailure) -> Void) {
     while !isDead {
       do throws(PortFailure) { return try body() } catch {
@@ -62,7 +85,4 @@ extension SimulatedWorker {
       }
     }
   }
-
-  /// Planted bugs in what outlives a worker.
-  func plantDeathDefects() {}
 }
