@@ -91,6 +91,8 @@ struct MemoryLimitTests {
     #expect(metric(reply, "swap_pages") == 512)
     let start = try #require(UnsafeMutableRawPointer(bitPattern: UInt(own.memory.address)))
     #expect(madvise(start, own.geometry.bytes(inPages: 512), MADV_REMOVE) == 0)
+    // madvise returns when its event is read, an instant before it is applied.
+    try eventually("the removal is known") { metric(try daemon.status(own.name), "swap_pages") < 512 }
     reply = try own.ask("out")
     #expect(reply["state"] == "Active" && metric(reply, "swap_pages") == 512)
     #expect(own.memory.mismatches(in: 512..<1024) == 0)

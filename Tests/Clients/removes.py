@@ -143,7 +143,7 @@ def main():
     os.waitpid(operator, 0)
     assert not pages.problem, pages.problem
     enables = len(os.read(reports, 65536))
-    assert enables >= 10, f"only {enables} times was anything moved"
+    assert enables >= 3, f"only {enables} times was anything moved"
     tenant.client.ask({"op": "disable", "wait": True})
     for page in range(PAGES):
         pages.check(page)

@@ -21,6 +21,8 @@ package final class Keeper {
   /// What ran before an upgrade whose worker has not served yet.
   private var formerProgram: WorkerProgram?
   private var delay = RestartDelay()
+  /// The listening socket.
+  private var door: SocketListener?
   private var endIsAsked = false
   /// No worker has served, and none has left anything: one that can't start is the daemon that can't.
   private var isFirstStart: Bool
@@ -152,9 +154,24 @@ package final class Keeper {
       formerProgram = nil
       tellServiceManager { manager throws(SystemError) in try manager.tellReady() }
     case .upgrade: return upgrade(worker)
+    case .accept: return accept(message.keys, for: worker)
     case .inventory, .inventoryEnd, .done, .refused: return false
     }
     return true
+  }
+
+  /// The keeper lets them in, so that no connection is ever the worker's alone.
+  private func accept(_ keys: [HeldKey], for worker: KeptWorker) -> Bool {
+    guard keys.count == 1, let key = keys.first, let socket = held[HeldKey.activatedSocket] else { return false }
+    let door = door ?? SocketListener(adopting: socket, path: "")
+    self.door = door
+    do throws(SystemError) {
+      guard let connection = try door.accept() else { return worker.answer(LinkPacket(.done)) }
+      held[key] = connection.descriptor
+      let isAnswered = worker.answer(LinkPacket(.done, keys: [key]), descriptors: [connection.descriptor])
+      store(connection.descriptor, as: key)
+      return isAnswered
+    } catch { return worker.answer(LinkPacket(.refused, text: Array("\(error)".utf8))) }
   }
 
   private func upgrade(_ worker: KeptWorker) -> Bool {

@@ -61,6 +61,19 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
     }
   }
 
+  /// Lets the next one in who knocks at the listening socket; held from the first.
+  ///
+  /// - Returns: nil where nobody knocks, or the keeper is dead.
+  package func accept(as key: HeldKey) throws(SystemError) -> Descriptor? {
+    mutex.lock()
+    defer { mutex.unlock() }
+    guard let (answer, descriptors) = try exchange(LinkPacket(.accept, keys: [key])) else { return nil }
+    if answer.kind == .refused { throw SystemError(String(decoding: answer.text, as: UTF8.self), errorNumber: EMFILE) }
+    guard let descriptor = descriptors.first else { return nil }
+    entries[key] = descriptor
+    return descriptor
+  }
+
   package func drop(_ key: HeldKey) {
     locked { if entries.removeValue(forKey: key) != nil { tell(LinkPacket(.drop, keys: [key])) } }
   }
@@ -131,6 +144,13 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   ///
   /// - Returns: nil with the keeper dead.
   private func ask(_ message: LinkPacket, descriptors: [Descriptor] = []) throws(SystemError) -> LinkPacket? {
+    try exchange(message, descriptors: descriptors)?.answer
+  }
+
+  /// The same, with the descriptors that come with the answer.
+  private func exchange(_ message: LinkPacket, descriptors: [Descriptor] = []) throws(SystemError) -> (
+    answer: LinkPacket, descriptors: [Descriptor]
+  )? {
     try send(message, descriptors)
     guard !isAlone else { return nil }
     guard case .packet(let packet) = try socket.receive() else {
@@ -138,7 +158,7 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
       return nil
     }
     guard let answer = LinkPacket(packet.bytes) else { throw SystemError("asking the keeper", errorNumber: EPROTO) }
-    return answer
+    return (answer, packet.descriptors)
   }
 
   private func send(_ message: LinkPacket, _ descriptors: [Descriptor]) throws(SystemError) {

@@ -10,6 +10,8 @@ struct LinkPacket: Equatable {
     case dropGroup = 3
     case ready = 4
     case upgrade = 5
+    /// Lets the next one in who knocks at the listening socket, and holds the connection under the key.
+    case accept = 6
     // From the keeper.
     case inventory = 16
     case inventoryEnd = 17

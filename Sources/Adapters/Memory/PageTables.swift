@@ -21,6 +21,8 @@ package final class PageTables: RecordTable, @unchecked Sendable {
   private static let magic: UInt64 = 0x7377_6170_6d6f_6e31  // "swapmon1"
   private static let layoutVersion = UInt64(Keeper.layoutVersion)
   fileprivate static let headerWords = 4
+  /// Of the smallest page that there is.
+  private static let recordsPerTablePage = 4096 / 8
 
   package convenience init(pageCount: Int, geometry: PageGeometry) throws(SystemError) {
     let key = Machine.randomWords(PageHasher.keyWords(pageBytes: geometry.pageBytes))
@@ -74,6 +76,12 @@ package final class PageTables: RecordTable, @unchecked Sendable {
   /// Untouched parts of the table memory are holes.
   package func nextRecorded(from start: PageIndex) -> PageIndex? {
     var position = start.rawValue
+    // The rest of a page of the table is looked at directly: to ask for data takes a walk over all of it (SEEK_HOLE), and
+    // whoever takes over asks once for each record.
+    while position < pageCount, position % Self.recordsPerTablePage != 0 {
+      if records[position].load(ordering: .relaxed) != 0 { return PageIndex(position) }
+      position += 1
+    }
     while position < pageCount {
       let range = (headerBytes + position * 8)..<(headerBytes + recordBytes)
       let data: Range<Int>?

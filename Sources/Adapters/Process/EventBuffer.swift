@@ -23,7 +23,10 @@ package final class EventBuffer: EventBatch, @unchecked Sendable {  // belongs t
   package init(adopting file: Descriptor) throws(SystemError) {
     self.file = file
     mapping = try MemoryMapping(of: file, bytes: Self.bytes, writable: true, operation: "mapping an event buffer")
-    setCount((0..<Self.capacity).first { messages[$0].event == 0 } ?? Self.capacity)
+    let left = (0..<Self.capacity).first { messages[$0].event == 0 } ?? Self.capacity
+    setCount(left)
+    // It may have died while it cleared them: the rest would seem to be there again after the next read.
+    for number in left..<Self.capacity { messages[number].event = 0 }
   }
 
   package var count: Int { mapping.address.load(as: Int.self) }

@@ -5,24 +5,19 @@ internal import Domain
 extension Server {
   func acceptConnections() {
     do throws(SystemError) {
-      while let socket = try listener.accept() {
-        guard connections.count < Limits.connections else {
-          acceptLog.warning("a connection is refused: there are \(Limits.connections) already")
-          continue  // closed by its deinit
-        }
+      while true {
+        let token = takeToken()
+        guard let descriptor = try link.accept(as: HeldRole.socket.key(token)) else { return }
+        let socket = SequencedSocket(adopting: descriptor)
         let peer = try socket.peer()
-        guard
-          isPrivileged(peer.user)
-            || connections.values.count(where: { $0.user == peer.user }) < Limits.connectionsOfUser
-        else {
-          acceptLog.warning("a connection is refused: user \(peer.user) has \(Limits.connectionsOfUser) already")
+        if let complaint = refusal(of: peer) {
+          acceptLog.warning("a connection is refused: \(complaint)")
+          socket.shutDown()
+          link.drop(group: token)
           continue
         }
-        let connection = Connection(token: takeToken(), socket: socket, peer: peer, record: try RequestRecord())
-        try link.hold([
-          (HeldRole.socket.key(connection.token), socket.descriptor),
-          (HeldRole.request.key(connection.token), connection.record.descriptor),
-        ])
+        let connection = Connection(token: token, socket: socket, peer: peer, record: try RequestRecord())
+        try link.hold([(HeldRole.request.key(token), connection.record.descriptor)])
         try loop.add(socket.descriptor, token: connection.token)
         connections[connection.token] = connection
       }
@@ -31,6 +26,13 @@ extension Server {
       acceptLog.warning("\(error)")
       SystemClock().sleep(microseconds: 1000)
     }
+  }
+
+  private func refusal(of peer: Peer) -> String? {
+    guard connections.count < Limits.connections else { return "there are \(Limits.connections) already" }
+    let own = connections.values.count { $0.user == peer.user }
+    return isPrivileged(peer.user) || own < Limits.connectionsOfUser
+      ? nil : "user \(peer.user) has \(Limits.connectionsOfUser) already"
   }
 
   func handle(_ ready: EventLoop.Ready, _ connection: Connection) {

@@ -23,11 +23,16 @@ extension Server {
 
   private func adoptConnections(_ held: [HeldKey: Descriptor]) {
     for (key, descriptor) in held where key.role == HeldRole.socket.rawValue {
-      guard let record = held[HeldRole.request.key(key.group)] else { continue }
       do throws(SystemError) {
         let socket = SequencedSocket(adopting: descriptor)
-        let connection = Connection(
-          token: key.group, socket: socket, peer: try socket.peer(), record: try RequestRecord(adopting: record))
+        let record: RequestRecord
+        if let kept = held[HeldRole.request.key(key.group)] {
+          record = try RequestRecord(adopting: kept)
+        } else {
+          record = try RequestRecord()  // it had only just been let in
+          try link.hold([(HeldRole.request.key(key.group), record.descriptor)])
+        }
+        let connection = Connection(token: key.group, socket: socket, peer: try socket.peer(), record: record)
         try loop.add(descriptor, token: key.group)
         connections[key.group] = connection
       } catch { log.warning("connection \(key.group) is lost: \(error)") }

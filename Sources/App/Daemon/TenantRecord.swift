@@ -71,7 +71,10 @@ struct TenantRecord: Codable, Equatable {
 
   var lifecycle: Lifecycle? {
     guard let state = TenantState(rawValue: state) else { return nil }
-    return Lifecycle(settled: state, job: job.flatMap { TenantJob(rawValue: $0) })
+    let job = job.flatMap { TenantJob(rawValue: $0) }
+    var lifecycle = Lifecycle(settled: state, interrupted: job)
+    if let job { lifecycle.started(job) }
+    return lifecycle
   }
 }
 

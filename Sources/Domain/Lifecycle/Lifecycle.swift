@@ -46,12 +46,16 @@ package enum LifecycleDecision: Equatable, Sendable {
 /// pages; it is told what it must know of them.
 package struct Lifecycle: Equatable, Sendable {
   package private(set) var job: TenantJob?
-  /// Beside the running job: the state before it.
-  package private(set) var settled: TenantState
+  /// The state that the last job to end has left behind.
+  package private(set) var settled = TenantState.ready
 
-  package init(settled: TenantState = .ready, job: TenantJob? = nil) {
-    self.settled = settled
-    self.job = job
+  package init() {}
+
+  /// What the next worker makes of an earlier one's: the job that it died in is to be begun anew.
+  ///
+  /// An `enable` may have moved pages before that. "Ready" would let them be forgotten, should it fail the second time.
+  package init(settled: TenantState, interrupted job: TenantJob?) {
+    self.settled = job == .enable && settled == .ready ? .pending : settled
   }
 
   /// While `enable` runs, this is the state before it.

@@ -267,6 +267,9 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     }
   }
 
+  /// Those are over that an earlier worker had read.
+  package func settleInheritedDiscards() { locked { books.allMayBeDiscarding = false } }
+
   /// These pages were seen to be holes in the guest.
   package func settleDiscards(_ range: PageRange) {
     locked { books.discarding.remove(range.lowerBound.rawValue..<range.upperBound.rawValue) }

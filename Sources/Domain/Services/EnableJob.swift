@@ -121,6 +121,7 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
     if try mapped({ () throws(PortFailure) in try memory.ports.freezer.look() }) {
       // A task may have begun another removal after it was looked at: then what is open stays open, and resident.
       memory.ports.gate.exclusive {
+        memory.ledger.settleInheritedDiscards()  // begun before the look, and every task was outside since
         if memory.ledger.discardGeneration == discardGeneration { memory.ledger.settleAllDiscards() }
       }
       phase = .moving

@@ -42,12 +42,17 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
   private let faults: FaultService<Ports>
   private let files: Files
   private var retries: [WaitingFault<Ports.Process>] = []
+  /// Addresses of the faults just read.
+  private var missing: [UInt64] = []
+  /// So many fit into any batch.
+  private static var expectedFaults: Int { 128 }
 
   package init(memory: TenantMemory<Ports>, files: Files) {
     self.memory = memory
     self.files = files
     faults = FaultService(memory: memory)
     retries.reserveCapacity(Self.retryCapacity)
+    missing.reserveCapacity(Self.expectedFaults)
   }
 
   /// - Parameter processes: those whose userfaultfds may have something to read.
@@ -60,34 +65,36 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
   }
 
   private mutating func drain(_ process: Ports.Process, _ report: inout EventStep<Ports.Process>) {
-    let batch: Ports.Process.Batch
+    missing.removeAll(keepingCapacity: true)
     do throws(PortFailure) {
-      // Reading and applying the removes is one step: whoever looks a page up sees none that was read and not applied.
-      batch = try memory.ports.gate.exclusive { () throws(PortFailure) in
+      // Reading and applying the removes is one step: whoever looks a page up sees none that was read and not applied. So is
+      // clearing them: once the gate is free, a removed page can be filled and moved again, and a worker that took over would
+      // remove it a second time. (Faults need not be kept for that one: it wakes everybody.)
+      try memory.ports.gate.exclusive { () throws(PortFailure) in
         let batch = try process.readEvents()
+        report.events += batch.count
         for number in 0..<batch.count { apply(batch.event(at: number), of: process, &report) }
-        return batch
+        batch.clear()
       }
     } catch {
       report.failure = error
       return
     }
-    report.events += batch.count
-    for number in 0..<batch.count {
-      guard case .missing(let address) = batch.event(at: number) else { continue }
+    for address in missing {
       guard let page = process.addresses.page(atAddress: address) else {
         report.outsideAddress = address
         continue
       }
       handle(faults.serve(page, from: process), WaitingFault(page: page, process: process), &report)
     }
-    batch.clear()
   }
 
-  /// What is no fault. Under the exclusive gate, so no window of a move is under way and nothing is looked up.
-  private func apply(_ event: MemoryEvent, of process: Ports.Process, _ report: inout EventStep<Ports.Process>) {
+  /// What is no fault is applied, and faults are noted. Under the exclusive gate, so no window of a move is under way and nothing is looked up.
+  private mutating func apply(_ event: MemoryEvent, of process: Ports.Process, _ report: inout EventStep<Ports.Process>)
+  {
     switch event {
-    case .missing, .writeProtected, .other: break
+    case .missing(let address): missing.append(address)
+    case .writeProtected, .other: break
     case .removed(let start, let end):
       report.removes += 1
       process.addresses.forEachPages(inAddresses: start, end) { memory.ledger.discard($0) }

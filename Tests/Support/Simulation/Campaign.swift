@@ -40,7 +40,10 @@ package struct Campaign: Sendable {
     report(count, of: count, since: start)
     Self.say(
       "simulation \"\(name)\" from seed \(first): \(total.steps) steps, \(total.movedPages) pages moved (\(total.followedUpPages) by out), "
-        + "\(total.writtenPages) written, trimmed \(total.zeroPages) zero and \(total.unchangedPages) unchanged\n")
+        + "\(total.writtenPages) written, trimmed \(total.zeroPages) zero and \(total.unchangedPages) unchanged"
+        + (flavour.mayDie
+          ? "; \(total.deaths) workers died, \(total.deathsInTakeOver) of them while they took over\n" : "\n")
+    )
   }
 
   private func report(_ done: Int, of count: Int, since start: ContinuousClock.Instant) {

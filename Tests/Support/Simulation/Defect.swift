@@ -54,6 +54,9 @@ package enum Defect: String, CaseIterable, Sendable {
   case fullQueuesForget = "rule 10: a fault that finds the queue full is forgotten"
   case nothingIsTriedAgain = "rule 10: what got EAGAIN is tried again after the next event only"
 
+  case eventsAreNotShared = "rule 11: events are read into memory that dies with the worker"
+  case eventsAreClearedLate = "rule 11: applied events stay while pages move on"
+
   case eventsAreReadOnlyWhileMonitored = "rule 12: nothing is read after the end of monitoring"
   case readingWaits = "rule 12: reading waits for an event"
   case unregisteredEarly = "rule 12: memory is unregistered before its pages are back"
@@ -64,6 +67,21 @@ package enum Defect: String, CaseIterable, Sendable {
   case onlyFirstIsWoken = "rule 13: waiters are woken on another process's userfaultfd"
   case noMemoryBecomesZeros = "rule 13: ENOMEM is answered with zeros"
   case goneIsBelieved = "rule 13: ESRCH is believed while the process lives"
+
+  case readyIsBelieved = "rule 14: an enable that died is not taken over, because the tenant was Ready before it"
+  case copiesAreRecordedEarly = "rule 14: a page is recorded as punching before its copy is complete"
+  case punchingIsBelievedToBeGuests = "rule 14: what a punch has left is believed, and not the staged copy"
+  case stagedIsBelievedOverGuest = "rule 14: a staged copy is believed though the guest has data"
+  case protectionEndsBeforePunchesAreSettled = "rule 14: protection is lifted before half-done punches are settled"
+  case halfWrittenSlotsAreTrusted = "rule 14: a slot that was just being written is trusted"
+  case forgottenCopiesStay = "rule 14: staged copies that nobody needs are not looked for"
+  case protectionStays = "rule 14: protection is not lifted"
+  case nobodyIsWoken = "rule 14: who waits for what the dead worker had read is not woken"
+  case poisonIsForgotten = "rule 14: unreadable pages are forgotten"
+  case healingIsForgotten = "rule 14: pages that processes may still fail at are forgotten"
+  case interruptedMovesGoOn = "rule 14: an interrupted move goes on, without a look for removals under way"
+  case stoppedStayStopped = "rule 14: stopped processes are not let go on"
+  case stoppedGoOnEarly = "rule 14: stopped processes go on before what a punch left is repaired"
 
   case lateIsNotRegistered = "rule 15: a late process is not registered"
   case lateIsNotProtected = "rule 15: a late process is not protected"
@@ -94,7 +112,13 @@ package enum Defect: String, CaseIterable, Sendable {
       .init(mayPin: false, mayKill: false, isShared: true)
     case .unreadableIsUnregistered, .lateIsNotPoisoned:
       .init(corruptsPerMille: 300, mayPin: false, mayKill: false, isShared: true)
-    default: .init(mayPin: false, mayKill: false)
+    case .punchingIsBelievedToBeGuests, .stoppedGoOnEarly: .init(mayKill: false, mayDie: true)
+    case .poisonIsForgotten, .healingIsForgotten:
+      .init(corruptsPerMille: 300, mayPin: false, mayKill: false, isShared: true, mayDie: true)
+    case .halfWrittenSlotsAreTrusted: .init(mayPin: false, mayKill: false, style: .trimming, mayDie: true)
+    case .eventsAreClearedLate, .interruptedMovesGoOn, .stagedIsBelievedOverGuest:
+      .init(mayPin: false, mayKill: false, style: .crowd, isShared: true, mayDie: true)
+    default: .init(mayPin: false, mayKill: false, mayDie: rule == 11 || rule == 14)
     }
   }
 

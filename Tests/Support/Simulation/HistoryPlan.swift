@@ -43,14 +43,18 @@ package struct HistoryPlan: Sendable {
     package var style = Style.mixed
     /// Always several processes, of which some join late.
     package var isShared = false
+    /// Workers die, and others take over.
+    package var mayDie = false
 
     /// Memory, staging and the swap file have limits.
     package var isTight = false
 
     package init(
       faults: FaultInjector.Plan = .none, corruptsPerMille: Int = 0, mayPin: Bool = true, mayKill: Bool = true,
-      style: Style = .mixed, isShared: Bool = false, isTight: Bool = false
+      style: Style = .mixed, isShared: Bool = false, isTight: Bool = false,
+      mayDie: Bool = false
     ) {
+      self.mayDie = mayDie
       self.isShared = isShared
       self.isTight = isTight
       self.style = style
@@ -93,6 +97,7 @@ package struct HistoryPlan: Sendable {
   package var slotLimit: Int?
   package var commands: [Command]
   package var tasks: [Task]
+  package var deaths: [WorkerDeath] = []
 
   package init(seed: UInt64, flavour: Flavour) {
     var random = SimulationRandom(seed: seed)
@@ -146,6 +151,7 @@ package struct HistoryPlan: Sendable {
       commands.insert(
         Command(action: kill, pauseNanoseconds: 0), at: random.below(commands.count + 1))
     }
+    if flavour.mayDie { deaths = WorkerDeath.some(&random, commandCount: commands.count) }
     guard flavour.isTight else { return }
     shortagesPerMille = random.pick([0, 50, 300])
     if random.chance(perMille: 700) {
@@ -281,7 +287,7 @@ extension HistoryPlan: CustomStringConvertible {
     let limits = "\(shortagesPerMille) shortages per mille, limits \(stagingLimit ?? -1) and \(slotLimit ?? -1)"
     let outside = "\(limits); \(processCount) processes; \(pinnedHugePages.count) pinned; \(policy); \(faults)"
     return "seed \(seed); huge pages of \(geometry.hugePagePages); \(regions.joined(separator: "; ")); \(outside)\n"
-      + "  commands: \(commands.joined(separator: "; "))\n  \(tasks.joined(separator: "\n  "))"
+      + "  commands: \(commands.joined(separator: "; "))\n  deaths: \(deaths)\n  \(tasks.joined(separator: "\n  "))"
   }
 }
 

@@ -40,6 +40,7 @@ struct HistoryShrinker {
       change(&candidate)
       found.append(candidate)
     }
+    for index in plan.deaths.indices { add { $0.deaths.remove(at: index) } }
     for index in plan.tasks.indices where plan.tasks.count > 1 { add { $0.tasks.remove(at: index) } }
     for index in plan.commands.indices.reversed() where plan.commands.count > 1 {
       add { $0.commands.remove(at: index) }

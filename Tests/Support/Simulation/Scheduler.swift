@@ -30,6 +30,13 @@ package final class Scheduler: @unchecked Sendable {  // all of it belongs to wh
   private var running: SimulatedThread?
   private var runnable: [SimulatedThread] = []
   private let outside = SimulatedThread(name: "outside", body: {})
+  /// Where the history's real threads run; nil before it has begun.
+  private var processor: Int32?
+  /// Goes first whenever it can.
+  private var urgent: SimulatedThread?
+  /// The history is over, and killed threads leave what they were in: nothing that they do counts.
+  package private(set) var isUnwinding = false
+  private var unwindingSteps = 0
 
   package init(random: SimulationRandom, policy: Policy, delaysPerMille: Int) {
     self.random = random
@@ -45,31 +52,63 @@ package final class Scheduler: @unchecked Sendable {  // all of it belongs to wh
   @discardableResult
   package func spawn(_ name: String, _ body: @escaping () -> Void) -> SimulatedThread {
     let thread = SimulatedThread(name: name, body: body)
+    if isUnwinding { return thread }
     thread.priority = random.next()
     threads.append(thread)
+    if let processor { start(thread, on: processor) }
     return thread
+  }
+
+  /// Spawns a thread that goes before all others whenever it can.
+  package func spawnUrgent(_ name: String, _ body: @escaping () -> Void) { urgent = spawn(name, body) }
+
+  /// It does nothing any more: where it is, it stays until the history is over.
+  package func kill(_ thread: SimulatedThread) {
+    precondition(thread !== running, "a thread can't kill itself")
+    thread.isKilled = true
   }
 
   /// Runs everything that was spawned, and returns when all have finished, or nobody can go on.
   package func run() {
     let processor = sched_getcpu()
-    for thread in threads {
-      thread.start(on: processor) { thread in
-        thread.awaitBaton()
-        thread.body()
-        thread.isFinished = true
-        self.passOn(from: nil)
-      }
-    }
+    self.processor = processor
+    for thread in threads { start(thread, on: processor) }
     passOn(from: nil)
     outside.awaitBaton()
+    if stuck == nil { unwindKilled() }
     for thread in threads { if stuck == nil { thread.join() } else { thread.leaveBehind() } }
     // What a finished history's threads captured is not to be kept alive by their waits.
     threads.removeAll()
   }
 
+  private func start(_ thread: SimulatedThread, on processor: Int32) {
+    thread.start(on: processor) { thread in
+      thread.awaitBaton()
+      if !thread.isKilled { thread.body() }
+      thread.isFinished = true
+      self.passOn(from: nil)
+    }
+  }
+
+  /// Their real threads have to end, one after another: every call of a port comes back at once, and fails if it can. Who
+  /// holds the gate goes first, as its private books may expect.
+  private func unwindKilled() {
+    isUnwinding = true
+    for thread in threads.filter({ $0.isKilled && !$0.isFinished }).sorted(by: { $0.gateHolds > $1.gateHolds }) {
+      running = thread
+      thread.give()
+      outside.awaitBaton()
+    }
+  }
+
+  private func unwindingStep() {
+    unwindingSteps += 1
+    precondition(unwindingSteps < Self.largestStepCount, "a killed thread does not end: \(current.name)")
+  }
+
   /// Lets others run, perhaps.
   package func yield() {
+    if isUnwinding { return unwindingStep() }
     now += Self.stepNanoseconds
     if random.chance(perMille: delaysPerMille) {
       return wait("the processor", deadline: now + UInt64(random.within(Self.delayNanoseconds)), { false })
@@ -93,13 +132,14 @@ package final class Scheduler: @unchecked Sendable {  // all of it belongs to wh
   package func sleep(_ nanoseconds: UInt64) { wait("a while", deadline: now + nanoseconds, { false }) }
 
   package var waiters: String {
-    threads.filter { !$0.isFinished }.map { thread in
+    threads.filter(\.isAlive).map { thread in
       "  \(thread.name): \(thread.wait.map { "waits for \($0.reason)" } ?? "runs")"
         + (thread.gateHolds > 0 ? ", holding the gate" : "")
     }.joined(separator: "\n")
   }
 
   private func wait(_ reason: String, deadline: UInt64?, _ isOver: @escaping () -> Bool) {
+    if isUnwinding { return unwindingStep() }
     let me = current
     steps += 1
     me.wait = (reason, isOver)
@@ -125,7 +165,7 @@ package final class Scheduler: @unchecked Sendable {  // all of it belongs to wh
 
   /// - Returns: nil when all have finished, or the history is stuck.
   private func pick() -> SimulatedThread? {
-    if stuck != nil { return nil }
+    if stuck != nil || isUnwinding { return nil }
     if steps > Self.largestStepCount || now > Self.longestTimeNanoseconds {
       stuck = "the history does not end; by now:\n\(waiters)"
       return nil
@@ -134,8 +174,8 @@ package final class Scheduler: @unchecked Sendable {  // all of it belongs to wh
       runnable.removeAll(keepingCapacity: true)
       for thread in threads where thread.isRunnable(now: now) { runnable.append(thread) }
       if !runnable.isEmpty { return choose() }
-      guard threads.contains(where: { !$0.isFinished }) else { return nil }
-      guard let deadline = threads.lazy.compactMap({ $0.isFinished ? nil : $0.deadline }).min() else {
+      guard threads.contains(where: \.isAlive) else { return nil }
+      guard let deadline = threads.lazy.compactMap({ $0.isAlive ? $0.deadline : nil }).min() else {
         stuck = "nobody can go on:\n\(waiters)"
         return nil
       }
@@ -144,6 +184,7 @@ package final class Scheduler: @unchecked Sendable {  // all of it belongs to wh
   }
 
   private func choose() -> SimulatedThread {
+    if let urgent, runnable.contains(where: { $0 === urgent }) { return urgent }
     switch policy {
     case .random(let sticky):
       if let running, random.chance(perMille: sticky), runnable.contains(where: { $0 === running }) { return running }

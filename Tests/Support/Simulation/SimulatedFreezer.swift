@@ -2,17 +2,18 @@ package import Domain
 
 package final class SimulatedFreezer: Freezer, @unchecked Sendable {  // belongs to whoever holds the baton
   private let kernel: SimulatedKernel
-  private var stopped: [SimulatedProcess] = []
   private var seen: Set<ObjectIdentifier> = []
 
   init(kernel: SimulatedKernel) { self.kernel = kernel }
 
   package func requestStop() throws(PortFailure) {
     kernel.enterBlocking("freezer.requestStop")
-    for process in kernel.processes where process.hasJoined && !process.isToStop {
+    for process in kernel.processes where process.isKnown && !process.isToStop {
       try kernel.mayFail(.stopProcess, ErrorNumber.inputOutput)
+      kernel.stoppedProcesses.append(process)
+      kernel.perhapsTheEnd()
       process.isToStop = true
-      stopped.append(process)
+      kernel.perhapsTheEnd()
     }
   }
 
@@ -28,8 +29,11 @@ package final class SimulatedFreezer: Freezer, @unchecked Sendable {  // belongs
 
   package func resume() {
     kernel.enter("freezer.resume")
-    for process in stopped { process.isToStop = false }
-    stopped.removeAll()
+    for process in kernel.stoppedProcesses {
+      process.isToStop = false
+      kernel.perhapsTheEnd()
+    }
+    kernel.stoppedProcesses.removeAll()
   }
 
   package func beginLook() {

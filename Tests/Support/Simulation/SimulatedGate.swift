@@ -21,18 +21,21 @@ package final class SimulatedGate: Gate, @unchecked Sendable {  // belongs to wh
   package func lockExclusive() { lock(Ticket(isExclusive: true)) }
 
   package func unlockShared() {
+    if kernel.scheduler.isUnwinding { return }
     precondition(sharedHolds > 0, "the gate is let go that nobody holds")
     sharedHolds -= 1
     unlocked()
   }
 
   package func unlockExclusive() {
+    if kernel.scheduler.isUnwinding { return }
     precondition(exclusiveHolds > 0, "the gate is let go that nobody holds")
     exclusiveHolds -= 1
     unlocked()
   }
 
   private func lock(_ ticket: Ticket) {
+    if kernel.scheduler.isUnwinding { return }
     let thread = kernel.scheduler.current
     kernel.enter("gate.lock\(ticket.isExclusive ? "Exclusive" : "Shared")")
     if thread.gateHolds > 0 { kernel.fail("\(thread.name) takes the gate twice") }

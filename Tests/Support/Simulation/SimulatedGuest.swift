@@ -29,6 +29,8 @@ package struct SimulatedGuest: GuestMemory {
     kernel.memory.forgetListing(of: pages)
     let failing = kernel.injector.failure(among: [ErrorNumber.noMemory, ErrorNumber.inputOutput])
     let end = failing == nil ? pages.count : kernel.random.below(pages.count)
+    if kernel.defect == .copiesAreRecordedEarly { kernel.earlyPunching = pages }
+    defer { kernel.earlyPunching = nil }
     for page in pages.prefix(end) {
       // pread from a hole: zeros, and no filling
       kernel.staging[page.rawValue] = kernel.memory.earlyContent(of: page) ?? kernel.guest[page.rawValue] ?? 0

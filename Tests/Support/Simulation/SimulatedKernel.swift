@@ -29,6 +29,14 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
   /// The tenant has stopped its own tasks.
   package var isPausedByCaller = false
   package internal(set) var isRunning = false
+  /// Planted: what is just being copied, and recorded as punching already.
+  var earlyPunching: PageRange?
+  /// Workers die in this history.
+  let mayDie: Bool
+  /// A worker is taking over what another has left; a planted bug may lie there.
+  var isTakingOver = false
+  /// Whom a worker has stopped: written down before the first stop, where the next worker finds it.
+  var stoppedProcesses: [SimulatedProcess] = []
   private var lastToken: UInt64 = 1 << 20
   /// How often each page came back from staging or the file.
   var returns: [Int]
@@ -53,24 +61,27 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
     stagingLimit = plan.stagingLimit ?? .max
     returns = [Int](repeating: 0, count: map.pageCount)
     pinned = plan.pinnedHugePages
+    mayDie = !plan.deaths.isEmpty
     slowRemovesPerMille = plan.slowRemovesPerMille
     slowCopiesPerMille = plan.slowCopiesPerMille
     for index in 0..<plan.processCount {
       processes.append(SimulatedProcess(kernel: self, index: index))
       processes[index].hasJoined = plan.joinDelays[index] == nil
       processes[index].isLate = !processes[index].hasJoined
+      processes[index].isHeld = processes[index].hasJoined
     }
   }
 
   // MARK: What is told
 
   package func log(_ line: @autoclosure () -> String) {
-    guard keepsLog else { return }
+    guard keepsLog, !scheduler.isUnwinding else { return }
     lines.append("\(steps) \(isRunning ? scheduler.current.name : "outside"): \(line())")
   }
 
   /// Notes what must not be. The first counts; the history goes on, so that its threads come to their end.
   package func fail(_ text: @autoclosure () -> String) {
+    if scheduler.isUnwinding { return }
     let text = text()
     log("FAILURE: \(text)")
     if failure == nil { failure = "\(text) (step \(steps))" }
@@ -94,6 +105,12 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
     enter(call())
   }
 
+  /// Where a worker could die between two effects of one call.
+  func perhapsTheEnd() { if mayDie { scheduler.yield() } }
+
+  /// Whether some huge page is pinned.
+  var hasPinnedPages: Bool { !pinned.isEmpty }
+
   /// Perhaps lets others run in the middle of a call.
   func perhapsYield() { if random.chance(perMille: 200) { scheduler.yield() } }
 
@@ -111,6 +128,7 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
 
   /// Throws where this call is chosen to fail.
   func mayFail(_ operation: PortOperation, _ numbers: Int32...) throws(PortFailure) {
+    if scheduler.isUnwinding { throw PortFailure(operation, errorNumber: ErrorNumber.inputOutput) }
     guard let number = injector.failure(among: numbers) else { return }
     log("fails: \(operation.rawValue), errno \(number)")
     throw PortFailure(operation, errorNumber: number)

@@ -6,6 +6,8 @@ package final class SimulatedLock: LedgerLock, @unchecked Sendable {  // belongs
   init(kernel: SimulatedKernel) { self.kernel = kernel }
 
   package func lock() {
+    // What was just done outside is not in the books yet: a moment to die.
+    if kernel.mayDie, kernel.isRunning, kernel.random.chance(perMille: 250) { kernel.scheduler.yield() }
     if kernel.isRunning { kernel.scheduler.current.lockHolds += 1 }
   }
   package func unlock() {

@@ -12,7 +12,7 @@ package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belon
   package let freezer: SimulatedFreezer
   package let headroom: SimulatedHeadroom
   package let clock: SimulatedClock
-  package var processes: [SimulatedProcess] { kernel.processes.filter(\.hasJoined) }
+  package var processes: [SimulatedProcess] { kernel.processes.filter(\.isKnown) }
 
   package init(kernel: SimulatedKernel, plan: HistoryPlan) {
     self.kernel = kernel
@@ -29,6 +29,23 @@ package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belon
     freezer = SimulatedFreezer(kernel: kernel)
     headroom = SimulatedHeadroom(kernel: kernel, shortagesPerMille: plan.shortagesPerMille)
     clock = SimulatedClock(scheduler: kernel.scheduler)
+  }
+
+  /// What the next worker makes of what another has left.
+  package init(succeeding other: SimulatedPorts, plan: HistoryPlan) {
+    kernel = other.kernel
+    table = SimulatedTable(leftBy: other.table)
+    lock = SimulatedLock(kernel: kernel)
+    gate = SimulatedGate(kernel: kernel)
+    guest = SimulatedGuest(kernel: kernel)
+    staging = SimulatedStaging(kernel: kernel)
+    file = other.file
+    file.workerDied()
+    readAhead = SimulatedReadAhead(
+      kernel: kernel, file: file, buffers: plan.readBuffers, capacityPages: plan.readBufferPages)
+    freezer = SimulatedFreezer(kernel: kernel)
+    headroom = SimulatedHeadroom(kernel: kernel, shortagesPerMille: plan.shortagesPerMille)
+    clock = other.clock
   }
 
   package func append(_ process: SimulatedProcess) {

@@ -20,6 +20,8 @@ extension SimulatedProcess {
 
   func isPoisoned(_ page: PageIndex) -> Bool { poisoned[page.rawValue] }
 
+  var isPoisonedAnywhere: Bool { poisoned.contains(true) }
+
   func unmap(_ page: PageIndex) { mapped[page.rawValue] = false }
 
   func wait(_ waiter: FaultWaiter, until isInterrupted: @escaping () -> Bool) {

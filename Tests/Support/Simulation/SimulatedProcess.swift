@@ -11,6 +11,12 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   package let addresses: AddressMap
   /// The daemon knows of it; before that its tasks touch nothing.
   package internal(set) var hasJoined = true
+  /// Its userfaultfd outlives the worker, which handed it on before it registered anything.
+  var isHeld = false
+  /// It is one of the tenant's for the present worker, which may not have answered it yet.
+  var isKnown: Bool { hasJoined || isLeft }
+  /// An earlier worker has left it half taken in.
+  var isLeft = false
   /// It joins while the tenant runs.
   var isLate = false
   package internal(set) var isRegistered = false
@@ -27,7 +33,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   var pendingRemoves: [RemoveCall] = []
   /// As the kernel's `mmap_changing`: removers that have not run on since they sent their event.
   var changes = 0
-  private let batch = SimulatedBatch()
+  private let batch: SimulatedBatch
   private let largestBatch: Int
   private var toldLate: [RemoveCall] = []
   private var staysRegistered = false
@@ -40,6 +46,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     poisoned = protected
     mapped = protected
     largestBatch = kernel.random.within(1...6)
+    batch = SimulatedBatch(kernel: kernel)
   }
 
   private static func addresses(_ map: RegionMap, _ index: Int) -> AddressMap {
@@ -109,6 +116,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     kernel.enter("process \(index).unprotect(\(pages.text))")
     if let obstacle = try obstacleToProtection() { return obstacle }
     if kernel.injector.failure(among: [Self.tryAgain]) != nil { return .eventPending }
+    if kernel.defect == .protectionStays, kernel.isTakingOver { return .done }
     endProtection(of: pages)
     kernel.memory.forgetEarlyLook(at: pages)
     return .done
@@ -158,8 +166,12 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     }
     if batch.count < largestBatch, kernel.random.chance(perMille: 20) { batch.events.append(.other) }
     kernel.log("read: \(batch.events.map { kernel.text($0, addresses) })")
+    kernel.perhapsTheEnd()
     return batch
   }
+
+  /// Planted bugs in what a dead worker has left.
+  func workerDied() { batch.workerDied() }
 
   private func tell(of call: RemoveCall) {
     let start = addresses.address(of: call.range.lowerBound) ?? 0
@@ -223,6 +235,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     kernel.enter("process \(index).wake(\(pages.text))")
     switch kernel.defect {
     case .presentPagesWakeNobody: break
+    case .nobodyIsWoken where kernel.isTakingOver: break
     case .onlyFirstIsWoken: kernel.processes[0].wakeWaiters(pages, protectionOnly: false)
     default: wakeWaiters(pages, protectionOnly: false)
     }
@@ -252,6 +265,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
 
   /// What cuts an install short at its page of this number; some of it at random.
   private func obstacle(at number: Int) -> InstallResult.Stop? {
+    if kernel.scheduler.isUnwinding { return .failed(errorNumber: ErrorNumber.inputOutput) }
     if isGone || kernel.defect == .goneIsBelieved && kernel.random.chance(perMille: 20) { return .processGone }
     if changes > 0 { return .eventPending }
     if !isRegistered { return .failed(errorNumber: Self.noEntry) }

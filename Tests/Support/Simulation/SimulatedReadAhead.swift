@@ -29,7 +29,7 @@ package final class SimulatedReadAhead: ReadAhead, @unchecked Sendable {  // bel
   package func takeBuffer() -> SimulatedBuffer? {
     kernel.enter("readAhead.takeBuffer")
     // Others may have used up the budget for locked memory.
-    if kernel.injector.isOn, kernel.random.chance(perMille: 50) { return nil }
+    if kernel.scheduler.isUnwinding || kernel.injector.isOn && kernel.random.chance(perMille: 50) { return nil }
     return free.popLast()
   }
 

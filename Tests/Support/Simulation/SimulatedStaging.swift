@@ -22,6 +22,7 @@ package struct SimulatedStaging: StagingMemory {
 
   package func nextCopies(in range: PageRange) throws(PortFailure) -> PageRange? {
     kernel.enter("staging.nextCopies(\(range.text))")
+    if kernel.defect == .forgottenCopiesStay { return nil }
     guard let first = range.first(where: { kernel.staging[$0.rawValue] != nil }) else { return nil }
     var end = first + 1
     while end < range.upperBound, kernel.staging[end.rawValue] != nil { end = end + 1 }

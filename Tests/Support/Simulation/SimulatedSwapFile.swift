@@ -111,6 +111,12 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
     corrupted.removeAll()
   }
 
+  /// Its reads are over, and nobody has been warned of slots that it read wrong.
+  func workerDied() {
+    reads.removeAll()
+    failing.removeAll()
+  }
+
   func begin(_ range: SlotRange) { reads.append(range) }
 
   func end(_ range: SlotRange) {

@@ -12,11 +12,14 @@ package final class SimulatedThread: @unchecked Sendable {  // all of it belongs
   var wait: (reason: String, isOver: () -> Bool)?
   var deadline: UInt64?
   package internal(set) var isFinished = false
+  /// It never runs again while its history lasts.
+  var isKilled = false
   var priority: UInt64 = 0
   /// Holds of the gate and of the ledger's lock: neither may be kept where it must not.
   var gateHolds = 0
   var lockHolds = 0
 
+  var isAlive: Bool { !isFinished && !isKilled }
   package var isWaiting: Bool { wait != nil }
 
   init(name: String, body: @escaping () -> Void) {
@@ -75,7 +78,7 @@ package final class SimulatedThread: @unchecked Sendable {  // all of it belongs
 
   /// Whether it can run at this time.
   func isRunnable(now: UInt64) -> Bool {
-    if isFinished { return false }
+    if !isAlive { return false }
     guard let wait else { return true }
     if let deadline, deadline <= now { return true }
     return wait.isOver()

@@ -1,17 +1,21 @@
 import Domain
 
 /// The client's side of a history: commands, one after another, and what must hold at the end.
-extension History {
+extension SimulatedWorker {
   private static var disableAttempts: Int { 40 }
 
   func carryOutCommands() {
-    for command in plan.commands {
+    while history.commandsBegun < plan.commands.count {
+      let command = plan.commands[history.commandsBegun]
       kernel.scheduler.sleep(command.pauseNanoseconds)
+      if isDead { return }
+      history.commandsBegun += 1
       carryOut(command)
     }
+    if isDead { return }
     bringToRest()
     end()
-    isOver = true
+    history.isOver = true
   }
 
   private var isTenantGone: Bool { kernel.processes.allSatisfy { $0.isGone } }
@@ -22,23 +26,31 @@ extension History {
     case .kill(let process):
       // With the last process that has joined, the tenant would end while others still ask to be taken in.
       if kernel.processes.allSatisfy(\.hasJoined) { kernel.processes[process].isDying = true }
+    case .enable: if start(.enable) { perform(command) }
+    case .trim: if start(.trim) { perform(command) }
+    case .out: if start(.out) { perform(command) }
+    case .disable: if start(.disable) { perform(command) }
+    }
+  }
+
+  /// - Precondition: the life cycle says that its job runs.
+  func perform(_ command: HistoryPlan.Command) {
+    switch command.action {
+    case .kill: break
     case .enable(let freeze, let isPaused): enable(freeze, isPaused: isPaused)
     case .trim:
-      guard start(.trim) else { return }
       var job = TrimJob(memory: memory)
       finish(run(&job, abortsAfter: command.abortsAfter))
-      outcome.zeroPages += job.zeroPages
-      outcome.unchangedPages += job.unchangedPages
+      history.outcome.zeroPages += job.zeroPages
+      history.outcome.unchangedPages += job.unchangedPages
     case .out:
-      guard start(.out) else { return }
-      var job = OutJob(memory: memory, freeze: lastFreeze)
+      var job = OutJob(memory: memory, freeze: history.lastFreeze)
       finish(run(&job, abortsAfter: command.abortsAfter))
-      outcome.writtenPages += job.pages
-      outcome.movedPages += job.movedPages
-      outcome.followedUpPages += job.movedPages
+      history.outcome.writtenPages += job.pages
+      history.outcome.movedPages += job.movedPages
+      history.outcome.followedUpPages += job.movedPages
       checkNobodyIsStopped()
     case .disable:
-      guard start(.disable) else { return }
       if kernel.defect == .unregisteredEarly { unregisterAll() }
       var job = DisableJob(memory: memory, cleansUpGradually: kernel.random.chance(perMille: 300))
       finish(run(&job, abortsAfter: command.abortsAfter))
@@ -53,22 +65,26 @@ extension History {
       case .out: .out
       case .disable: .disable
       }
-    guard lifecycle.decide(command, hasStagedPages: memory.ledger.counts.staged > 0) == .start(job) else {
+    guard history.lifecycle.decide(command, hasStagedPages: memory.ledger.counts.staged > 0) == .start(job) else {
       return false
     }
-    lifecycle.started(job)
+    kernel.perhapsTheEnd()
+    if isDead { return false }
+    history.lifecycle.started(job)
+    kernel.perhapsTheEnd()
     return true
   }
 
-  private func finish(_ end: JobEnd) {
+  func finish(_ end: JobEnd) {
     kernel.log("ends: \(end)")
-    lifecycle.ended(end)
+    kernel.perhapsTheEnd()
+    if isDead { return }
+    history.lifecycle.ended(end)
     if !ports.readAhead.isIdle { kernel.fail("a job has ended, and holds buffers of the read-ahead") }
   }
 
   private func enable(_ freeze: FreezeMode, isPaused: Bool) {
-    guard start(.enable) else { return }
-    lastFreeze = freeze
+    history.lastFreeze = freeze
     let wasOpen = memory.ledger.isOpen
     if freeze == .caller, isPaused {
       kernel.isPausedByCaller = true
@@ -79,7 +95,7 @@ extension History {
     }
     var job = EnableJob(memory: memory, freeze: freeze)
     let end = run(&job, abortsAfter: nil)
-    outcome.movedPages += job.pages
+    history.outcome.movedPages += job.pages
     if case .failed = end {
       finish(.failed(unchanged: wasOpen == memory.ledger.isOpen && job.pages == 0))
     } else {
@@ -96,7 +112,7 @@ extension History {
   private func run<Job: SteppedJob>(_ job: inout Job, abortsAfter: Int?) -> JobEnd {
     var steps = 0
     while true {
-      if isTenantGone || job.mayAbort && abortsAfter.map({ steps >= $0 }) == true {
+      if isTenantGone || isDead || job.mayAbort && abortsAfter.map({ steps >= $0 }) == true {
         job.abort()
         return .aborted
       }
@@ -124,7 +140,7 @@ extension History {
   }
 
   /// Nothing fails of itself.
-  private func check(_ failure: JobFailure) {
+  func check(_ failure: JobFailure) {
     switch failure {
     case .tenantGone: if !isTenantGone { kernel.fail("a job says that the tenant is gone, and it lives") }
     case .port(PortFailure(.limitSwapFile, errorNumber: ErrorNumber.noSpace)):
@@ -177,6 +193,9 @@ extension History {
     if kernel.stagingExists { kernel.fail("staging memory is left") }
     if !ports.file.isEmpty { kernel.fail("the swap file is not empty") }
     if kernel.processes.contains(where: { $0.isAlive && $0.isRegistered }) { kernel.fail("a process stays registered") }
+    for process in kernel.processes where process.isAlive && process.isPoisonedAnywhere {
+      kernel.fail("process \(process.index) stays poisoned")
+    }
     for index in kernel.guest.indices {
       let value = kernel.guest[index] ?? 0
       if let expected = kernel.model.read(value, from: PageIndex(index)) {
@@ -187,9 +206,9 @@ extension History {
 
   private func disableAtLast() {
     for _ in 0..<Self.disableAttempts {
-      if isTenantGone { return }
+      if isTenantGone || isDead { return }
       var job = DisableJob(memory: memory)
-      while true {
+      while !isDead {
         do throws(JobFailure) {
           switch try job.step() {
           case .again: kernel.scheduler.yield()
