@@ -42,10 +42,13 @@ struct Main {
     let rest = Array(arguments.dropFirst())
     switch command {
     case "serve": try Serve.run(rest)
+    case "worker": try Serve.runWorker(rest)
+    case "layout-version": Console.write("\(Keeper.layoutVersion)\n")
     case "demo": try Demo.run(rest)
     case DemoTenant.command: try DemoTenant.run(rest)
     case "list": try ClientCommands.list(rest)
     case "status": try ClientCommands.status(rest)
+    case "upgrade": try ClientCommands.upgrade(rest)
     case "enable", "trim", "out", "disable", "unregister": try ClientCommands.command(command, rest)
     case "help" where rest.first.map { Help.commands.contains($0) } == true: try dispatch([rest[0], "--help"])
     case "--help", "-h", "help": Console.write(Help.main + "\n")

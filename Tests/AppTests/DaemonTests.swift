@@ -169,6 +169,7 @@ struct DaemonTests {
       keepsErrors: false)
     #expect(second.end() == 1)
     daemon.process.end(signal: SIGKILL)
+    try eventually("its worker is gone, too") { (try? daemon.client()) == nil }
     let third = try ChildProcess(
       executable: program,
       arguments: ["serve", "--end-with-parent", "--socket", daemon.socketPath, "--swap-dir", daemon.swapDirectory],

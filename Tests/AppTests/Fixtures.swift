@@ -38,14 +38,20 @@ final class Daemon {
   var socketPath: String { "\(directory)/run/socket" }
   var swapDirectory: String { "\(directory)/swap" }
 
-  init(_ options: [String] = [], swapDirectory: String? = nil, environment: [String] = []) throws {
+  /// - Parameter group: it runs in there from the start.
+  init(
+    _ options: [String] = [], swapDirectory: String? = nil, environment: [String] = [], group: LimitedGroup? = nil,
+    executable: String = program
+  ) throws {
     directory = try Directory.makeTemporary()
-    process = try ChildProcess(
-      executable: program,
-      arguments: [
+    let words =
+      [
         "serve", "--end-with-parent", "--log-level", "error", "--keep-free", "0", "--socket", "\(directory)/run/socket",
         "--swap-dir", swapDirectory ?? "\(directory)/swap",
-      ] + options, keepsErrors: true, environment: environment)
+      ] + options
+    process = try ChildProcess(
+      executable: group == nil ? executable : "/bin/sh", arguments: group?.joining([executable] + words) ?? words,
+      keepsErrors: true, environment: environment)
     try eventually("the daemon listens") { (try? Client(path: socketPath)) != nil }
   }
 
@@ -72,12 +78,27 @@ final class Daemon {
     return descriptorCount
   }
 
-  /// Its open descriptors.
+  /// The keeper's child, which does the work.
+  var worker: Int32 {
+    get throws {
+      let pid = process.handle.pid
+      var found: Int32?
+      try eventually("there is a worker") {
+        found = readText("/proc/\(pid)/task/\(pid)/children")?.split(separator: " ").compactMap { Int32($0) }.first
+        return found != nil
+      }
+      return try #require(found)
+    }
+  }
+
+  /// The open descriptors of keeper and worker.
   var descriptorCount: Int {
     var count = 0
-    guard let listing = opendir("/proc/\(process.handle.pid)/fd") else { return -1 }
-    defer { closedir(listing) }
-    while readdir(listing) != nil { count += 1 }
+    for pid in [process.handle.pid, (try? worker) ?? -1] {
+      guard let listing = opendir("/proc/\(pid)/fd") else { return -1 }
+      defer { closedir(listing) }
+      while readdir(listing) != nil { count += 1 }
+    }
     return count
   }
 }
@@ -87,9 +108,12 @@ final class TenantProcess {
   static let name = Demo.tenantName
   let process: ChildProcess
 
-  init(_ daemon: Daemon, pages: Int, seed: UInt64 = 7) throws {
+  /// - Parameter group: it takes its memory in there from the start.
+  init(_ daemon: Daemon, pages: Int, seed: UInt64 = 7, group: LimitedGroup? = nil) throws {
+    let words = [DemoTenant.command, daemon.socketPath, "\(pages)", "\(seed)"]
     process = try ChildProcess(
-      executable: program, arguments: [DemoTenant.command, daemon.socketPath, "\(pages)", "\(seed)"], keepsErrors: true,
+      executable: group == nil ? program : "/bin/sh", arguments: group?.joining([program] + words) ?? words,
+      keepsErrors: true,
       environment: ["SWIFT_BACKTRACE=enable=no"])  // one test has it die of SIGBUS
     _ = try answer("registered")
   }
@@ -117,12 +141,16 @@ final class OwnTenant {
   let name: String
   let geometry: PageGeometry
 
-  init(_ daemon: Daemon, name: String = "own", pages: Int = 256, registers: Bool = true) throws {
+  convenience init(_ daemon: Daemon, name: String = "own", pages: Int = 256, registers: Bool = true) throws {
+    try self.init(socketPath: daemon.socketPath, name: name, pages: pages, registers: registers)
+  }
+
+  init(socketPath: String, name: String = "own", pages: Int = 256, registers: Bool = true) throws {
     geometry = try #require(Machine.pageGeometry())
     memory = try PatternMemory(pageCount: pages, geometry: geometry, seed: 11)
     memory.fill(0..<pages)
     userfaultfd = try Userfaultfd.create().descriptor
-    client = try daemon.client()
+    client = try Client(path: socketPath)
     self.name = name
     if registers { _ = try client.ask(request(), descriptors: [userfaultfd, memory.file]) }
   }

@@ -106,6 +106,8 @@ import Testing
       driver.ledger.pinNextFileRun(from: SwapSlot(0), limit: 4), "unreadable pages are tried again")
     driver.ledger.pagesReturned(Self.page(0))
     driver.ledger.unpin(run)
+    #expect(driver.ledger.record(of: PageIndex(0)) == .guestMayFail)
+    driver.ledger.pageHealed(PageIndex(0))
     #expect(driver.ledger.record(of: PageIndex(0)) == .guest)
   }
 
@@ -200,5 +202,24 @@ import Testing
     #expect(faults.total == 7, "what `disable` brings back is no fault")
     driver.ledger.resetCounters()
     #expect(driver.ledger.counts.faults == FaultCounters())
+  }
+
+  @Test("where slots are used up, pages that came back give theirs, and others keep theirs")
+  func staleSlots() throws {
+    let ledger = PageLedger(pageCount: 8, slotLimit: 4, table: PlainTable(pageCount: 8), lock: CountedLock())
+    ledger.open()
+    let all = LedgerDriver.range(0..<8)
+    ledger.pagesPunching(all)
+    ledger.pagesStaged(all)
+    let batch = try #require(ledger.beginWrite(from: PageIndex(0), limit: 8))
+    #expect(batch.pages.count == 4)
+    #expect(ledger.writeDurable(batch, checksums: batch.pages.map { LedgerDriver.checksum($0.rawValue) }) == 4)
+    ledger.pagesReturned(LedgerDriver.range(1..<3))
+    #expect(ledger.beginWrite(from: PageIndex(0), limit: 8) == nil && ledger.slotsAreUsedUp)
+    while ledger.dropStaleSlots(limit: 1) {}
+    #expect(!ledger.slotsAreUsedUp)
+    #expect(try #require(ledger.beginWrite(from: PageIndex(0), limit: 8)).pages.count == 2)
+    #expect(ledger.record(of: PageIndex(0)).state == .file && ledger.record(of: PageIndex(3)).state == .file)
+    #expect(ledger.record(of: PageIndex(1)) == .guest)
   }
 }

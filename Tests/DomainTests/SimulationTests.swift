@@ -18,6 +18,14 @@ import Testing
     try Campaign(name: "trimming", flavour: .init(mayKill: false, style: .trimming)).run(share: 15)
   }
 
+  /// There is little memory, in staging and for what comes back, and in the swap file.
+  @Test func noPageIsLostForWantOfMemory() throws {
+    try Campaign(name: "tight", flavour: .init(isTight: true)).run(share: 50)
+    try Campaign(name: "tight, again and again", flavour: .init(style: .trimming, isTight: true)).run(share: 30)
+    let flavour = HistoryPlan.Flavour(faults: .random(perMille: 20), isTight: true)
+    try Campaign(name: "tight, and calls fail", flavour: flavour).run(share: 20)
+  }
+
   /// Any port call may fail at any time.
   @Test func noPageIsLostWhereCallsFail() throws {
     try Campaign(name: "calls fail now and then", flavour: .init(faults: .random(perMille: 10))).run(share: 15)

@@ -293,4 +293,23 @@ import Testing
       try requireEqual(taken.count, capacity, "everything in the end")
     }
   }
+
+  @Test("with a limit every slot below it can be taken, and none behind it")
+  func limit() throws {
+    try checkProperty("the limit holds", cases: 100) { choices in
+      let capacity = choices.int(in: 1...130)
+      let limit = choices.int(in: 1...130)
+      var slots = SwapSlots(capacity: capacity, limit: limit)
+      var taken: [SwapSlot] = []
+      try choices.rounds(upTo: 20) { choices in
+        if let run = slots.allocateRun(upTo: choices.int(in: 1...40)) { taken += run }
+        let count = choices.int(in: 0...taken.count)
+        for _ in 0..<count { slots.free(taken.remove(at: choices.int(in: 0...(taken.count - 1)))) }
+        try require(slots.length <= min(capacity, limit), "the file has \(slots.length) slots")
+        try requireEqual(slots.areUsedUp, taken.count == min(capacity, limit), "used up")
+      }
+      while let run = slots.allocateRun(upTo: 7) { taken += run }
+      try requireEqual(Set(taken).count, min(capacity, limit), "slots")
+    }
+  }
 }

@@ -87,6 +87,9 @@ package final class EndSignals: Sendable {
       owning: try checked("signalfd") { c_signalfd(-1, &mask, Linux.SFD_CLOEXEC | Linux.SFD_NONBLOCK) })
   }
 
+  /// Signals that come by another way.
+  init(reading descriptor: Descriptor) { self.descriptor = descriptor }
+
   /// - Returns: the signal's number.
   package func take() -> Int32? {
     var information = [UInt32](repeating: 0, count: 32)  // struct signalfd_siginfo is 128 bytes, its number first

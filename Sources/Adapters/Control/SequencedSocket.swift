@@ -8,6 +8,13 @@ package struct Packet: Sendable {
   package let isTruncated: Bool
   /// More descriptors came than can be taken; the rest was closed by the kernel.
   package let lostDescriptors: Bool
+
+  package init(bytes: [UInt8], descriptors: [Descriptor], isTruncated: Bool, lostDescriptors: Bool) {
+    self.bytes = bytes
+    self.descriptors = descriptors
+    self.isTruncated = isTruncated
+    self.lostDescriptors = lostDescriptors
+  }
 }
 
 /// Who is at the other end, as of `connect`.
@@ -36,6 +43,9 @@ package final class SequencedSocket: Sendable {
     }
   }
 
+  /// Takes over a connected socket that somebody else has set up.
+  package init(adopting descriptor: Descriptor) { self.descriptor = descriptor }
+
   /// Connects, as a client; reads and writes block.
   package init(connectingTo path: String) throws(SystemError) {
     descriptor = try Self.makeSocket(flags: 0)
@@ -49,19 +59,27 @@ package final class SequencedSocket: Sendable {
     return Descriptor(owning: try checked("socket") { socket(AF_UNIX, kind, 0) })
   }
 
+  /// Ends the connection for the other side, whoever else holds this end.
+  package func shutDown() { _ = shutdown(descriptor.raw, Int32(SHUT_RDWR)) }
+
   package enum Received {
     case packet(Packet)
     case nothingYet
     case closed
   }
 
-  package func receive() throws(SystemError) -> Received {
+  package func receive() throws(SystemError) -> Received { try receive(flags: 0) }
+
+  /// Looks at the next packet and leaves it there: its bytes, and duplicates of its descriptors.
+  package func peek() throws(SystemError) -> Received { try receive(flags: Int32(MSG_PEEK) | Int32(MSG_DONTWAIT)) }
+
+  private func receive(flags: Int32) throws(SystemError) -> Received {
     var bytes = [UInt8](repeating: 0, count: Self.packetLimit + 1)
     var control = [UInt64](repeating: 0, count: (ControlMessage.spaceForEverything + 7) / 8)
     var header = msghdr()
     let raw = descriptor.raw
     // Safety: all pointers of the header live until recvmsg has returned.
-    let (count, errorNumber, flags, controlBytes) = bytes.withUnsafeMutableBytes { data in
+    let (count, errorNumber, resultFlags, controlBytes) = bytes.withUnsafeMutableBytes { data in
       control.withUnsafeMutableBytes { ancillary in
         var vector = iovec(iov_base: data.baseAddress, iov_len: data.count)
         return withUnsafeMutablePointer(to: &vector) { vector in
@@ -69,7 +87,7 @@ package final class SequencedSocket: Sendable {
           header.msg_iovlen = 1
           header.msg_control = ancillary.baseAddress
           header.msg_controllen = ancillary.count
-          let (count, errorNumber) = retryingInterrupts { recvmsg(raw, &header, Int32(MSG_CMSG_CLOEXEC)) }
+          let (count, errorNumber) = retryingInterrupts { recvmsg(raw, &header, flags | Int32(MSG_CMSG_CLOEXEC)) }
           return (count, errorNumber, header.msg_flags, header.msg_controllen)
         }
       }
@@ -84,8 +102,8 @@ package final class SequencedSocket: Sendable {
     return .packet(
       Packet(
         bytes: Array(bytes[0..<min(count, Self.packetLimit)]), descriptors: descriptors,
-        isTruncated: count > Self.packetLimit || flags & Int32(MSG_TRUNC) != 0,
-        lostDescriptors: flags & Int32(MSG_CTRUNC) != 0))
+        isTruncated: count > Self.packetLimit || resultFlags & Int32(MSG_TRUNC) != 0,
+        lostDescriptors: resultFlags & Int32(MSG_CTRUNC) != 0))
   }
 
   /// - Returns: false when the other end does not read, and this one does not wait.
@@ -181,10 +199,15 @@ enum ControlMessage {
 }
 
 /// Calls with a `sockaddr_un` for a path.
-func withAddress(_ path: String, _ body: (__CONST_SOCKADDR_ARG, socklen_t) -> Int32) throws(SystemError) -> Int32 {
+///
+/// - Parameter isAbstract: the path's first byte stands for the zero byte of a name without a file (unix(7)).
+func withAddress(
+  _ path: String, isAbstract: Bool = false, _ body: (__CONST_SOCKADDR_ARG, socklen_t) -> Int32
+) throws(SystemError) -> Int32 {
   var address = sockaddr_un()
   address.sun_family = sa_family_t(AF_UNIX)
-  let bytes = Array(path.utf8)
+  var bytes = Array(path.utf8)
+  if isAbstract { bytes[0] = 0 }
   // Safety: sun_path is copied into within its bounds, and stays zero-terminated.
   let fits = withUnsafeMutableBytes(of: &address.sun_path) { space in
     guard bytes.count < space.count else { return false }
@@ -192,7 +215,9 @@ func withAddress(_ path: String, _ body: (__CONST_SOCKADDR_ARG, socklen_t) -> In
     return true
   }
   guard fits else { throw SystemError("using the socket path \(path)", errorNumber: ENAMETOOLONG) }
+  // An abstract name ends where the address ends, so every byte of it counts.
+  let length = isAbstract ? MemoryLayout<sa_family_t>.size + bytes.count : MemoryLayout<sockaddr_un>.size
   return withUnsafePointer(to: &address) { pointer in
-    body(__CONST_SOCKADDR_ARG(__sockaddr_un__: pointer), socklen_t(MemoryLayout<sockaddr_un>.size))
+    body(__CONST_SOCKADDR_ARG(__sockaddr_un__: pointer), socklen_t(length))
   }
 }

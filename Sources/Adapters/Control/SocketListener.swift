@@ -41,6 +41,12 @@ package final class SocketListener: Sendable {
     }
   }
 
+  /// One that listens already.
+  package init(adopting descriptor: Descriptor, path: String) {
+    self.descriptor = descriptor
+    self.path = path
+  }
+
   package func removeFile() { unlink(path) }
 
   /// - Returns: nil when nobody is waiting to be let in.

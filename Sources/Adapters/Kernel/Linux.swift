@@ -93,6 +93,15 @@ package final class Descriptor: Sendable {
     self.isForeign = isForeign
   }
 
+  /// Whether it ends, as descriptors of ours do, when this process executes another program.
+  func setClosesOnExecute(_ closes: Bool) { _ = fcntl(raw, F_SETFD, closes ? FD_CLOEXEC : 0) }
+
+  /// Takes over what this process was started with; nil where nothing is open there.
+  package convenience init?(inherited raw: Int32) {
+    guard fcntl(raw, F_GETFD) >= 0 else { return nil }
+    self.init(owning: raw)
+  }
+
   deinit {
     if isForeign { ForeignDescriptor.close(raw) } else { close(raw) }
   }

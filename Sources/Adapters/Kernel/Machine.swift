@@ -26,6 +26,9 @@ package enum Machine {
     setrlimit(RLIMIT_NOFILE, &limit)
   }
 
+  /// What ps(1) and pgrep(1) call this process; for a program that was executed as /proc/self/exe. Of the main thread.
+  package static func nameProcess(_ name: String) { pthread_setname_np(pthread_self(), name) }
+
   package static var effectiveUser: UInt32 { geteuid() }
   package static var processIdentifier: Int32 { getpid() }
 

@@ -19,17 +19,16 @@ package final class PageTables: RecordTable, @unchecked Sendable {
   private let pageCount: Int
 
   private static let magic: UInt64 = 0x7377_6170_6d6f_6e31  // "swapmon1"
-  /// Of all that one worker leaves to the next.
-  package static let layoutVersion: UInt64 = 1
+  private static let layoutVersion = UInt64(Keeper.layoutVersion)
   fileprivate static let headerWords = 4
   /// Of the smallest page that there is.
   private static let recordsPerTablePage = 4096 / 8
 
   package convenience init(pageCount: Int, geometry: PageGeometry) throws(SystemError) {
     let key = Machine.randomWords(PageHasher.keyWords(pageBytes: geometry.pageBytes))
-    let file = try makeMemoryFile("swap-monitor-tables", bytes: Layout(pageCount, geometry).bytes)
     let header = [Self.magic, Self.layoutVersion, UInt64(pageCount), UInt64(key.count)] + key
-    try writeContent(header.withUnsafeBytes(Array.init), to: file)
+    let file = try makeMemoryFile(
+      "swap-monitor-tables", containing: header.withUnsafeBytes(Array.init), count: Layout(pageCount, geometry).bytes)
     try self.init(adopting: file, pageCount: pageCount, geometry: geometry)
   }
 

@@ -12,9 +12,12 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `area`
   private let geometry: PageGeometry
   private let pageCount: Int
   private let hasher: PageHasher
+  private let account: PageAccount
   private var area: Area?
 
-  package init(pageCount: Int, geometry: PageGeometry, hasher: PageHasher) {
+  /// - Parameter limit: of all tenants' staging memory.
+  package init(pageCount: Int, geometry: PageGeometry, hasher: PageHasher, limit: SharedPageLimit? = nil) {
+    account = PageAccount(capacity: pageCount, limit: limit)
     self.pageCount = pageCount
     self.geometry = geometry
     self.hasher = hasher
@@ -35,9 +38,15 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `area`
     let bytes = geometry.bytes(inPages: pageCount)
     area = Area(
       file: file, mapping: try MemoryMapping(of: file, bytes: bytes, writable: false, operation: "mapping staging"))
+    account.adopt(file, geometry)
   }
 
-  package func destroy() { area = nil }
+  package func destroy() {
+    area = nil
+    account.removeAll()
+  }
+
+  package func reserve(_ pages: Int) -> Bool { account.reserve(pages) }
 
   package func isZero(_ page: PageIndex) -> Bool {
     // Safety: a page of the mapping, page aligned; records say that it is staged.
@@ -58,9 +67,14 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `area`
 
   package func release(_ pages: PageRange) throws(PortFailure) {
     try punchHole(current.file, pages: pages, geometry: geometry, operation: .releaseStaging)
+    account.remove(pages.lowerBound.rawValue..<pages.upperBound.rawValue)
   }
 
   func write(_ bytes: UnsafeRawBufferPointer, at page: PageIndex) throws(PortFailure) {
+    // Once: what was reserved covers it.
+    guard account.add(page.rawValue..<(page.rawValue + bytes.count >> geometry.pageShift)) else {
+      throw PortFailure(.writeStaging, errorNumber: ENOMEM)
+    }
     try writeAll(current.file, bytes, at: geometry.bytes(inPages: page.rawValue), operation: .writeStaging)
   }
 

@@ -9,12 +9,18 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   private let geometry: PageGeometry
   private let staging: StagingArea
   private let floor: FreeDiskFloor
+  private let account: PageAccount
   private var isDirect: Bool
   private var vectors: [iovec] = []
 
-  package init(directory: String, geometry: PageGeometry, staging: StagingArea, floor: FreeDiskFloor)
-    throws(SystemError)
-  {
+  /// - Parameters:
+  ///   - slots: how many the file may come to have.
+  ///   - limit: of all tenants' swap files.
+  package init(
+    directory: String, geometry: PageGeometry, staging: StagingArea, floor: FreeDiskFloor, slots: Int = 0,
+    limit: SharedPageLimit? = nil
+  ) throws(SystemError) {
+    account = PageAccount(capacity: slots, limit: limit)
     (file, isDirect) = try Self.create(in: directory)
     self.geometry = geometry
     self.staging = staging
@@ -22,7 +28,12 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   }
 
   /// Takes over what an earlier worker has left.
-  package init(adopting file: Descriptor, geometry: PageGeometry, staging: StagingArea, floor: FreeDiskFloor) {
+  package init(
+    adopting file: Descriptor, geometry: PageGeometry, staging: StagingArea, floor: FreeDiskFloor, slots: Int = 0,
+    limit: SharedPageLimit? = nil
+  ) {
+    account = PageAccount(capacity: slots, limit: limit)
+    account.adopt(file, geometry)
     self.file = file
     isDirect = fcntl(file.raw, F_GETFL) & O_DIRECT != 0
     self.geometry = geometry
@@ -36,6 +47,8 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   package func write(_ pages: [PageIndex], to slots: SlotRange) throws(PortFailure) {
     let bytes = geometry.bytes(inPages: pages.count)
     try floor.check(file, before: bytes)
+    // What fails is freed by the ledger, and counts until its space has been given back.
+    guard account.add(numbers(slots)) else { throw PortFailure(.limitAllSwapFiles, errorNumber: ENOSPC) }
     let offset = geometry.bytes(inPages: slots.lowerBound.rawValue)
     var done = 0
     while done < bytes {
@@ -78,12 +91,16 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
       // A filesystem that can't: the space comes back when the file is emptied.
       if error.errorNumber != EOPNOTSUPP { throw error }
     }
+    account.remove(numbers(slots))
   }
 
   package func truncate() throws(PortFailure) {
     let (result, errorNumber) = retryingInterrupts { ftruncate(file.raw, 0) }
     if result != 0 { throw PortFailure(.truncateSwapFile, errorNumber: errorNumber) }
+    account.removeAll()
   }
+
+  private func numbers(_ slots: SlotRange) -> Range<Int> { slots.lowerBound.rawValue..<slots.upperBound.rawValue }
 
   /// Consecutive pages make one vector.
   private func fillVectors(_ pages: [PageIndex], fromByte start: Int) {

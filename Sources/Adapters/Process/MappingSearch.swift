@@ -62,6 +62,15 @@ package struct MappingSearch: Sendable {
     for child in children where child.handle == nil { child.checkMemory() }
   }
 
+  /// Corrects a process's addresses by what it maps now: an earlier worker may have known of moves that are not written down.
+  package func follow(_ process: UserfaultProcess) {
+    guard let maps = process.handle.flatMap({ ProcessMaps(pid: $0.pid) }) else { return }
+    process.forgetUnmapped(maps, files: files)
+    for mapping in maps.mappings where mapping.isShared {
+      for part in parts(of: mapping) { process.addIfUnmapped(part) }
+    }
+  }
+
   // MARK: Inside
 
   /// Calls `body` with every other process that maps one of the files.

@@ -41,6 +41,11 @@ package final class ProcessHandle: Sendable {
     }
   }
 
+  /// Sends SIGCONT.
+  package func letGoOn() {
+    do throws(SystemError) { try send(SIGCONT) } catch {}  // it is dead
+  }
+
   /// The process's number as fdinfo tells it: 0 outside of our namespace, -1 once it has been reaped.
   private static func pid(of pidfd: Descriptor) -> Int32? {
     guard let text = readText("/proc/self/fdinfo/\(pidfd.raw)") else { return nil }

@@ -5,6 +5,7 @@ internal import Glibc
 package final class SignalFreezer: Freezer, @unchecked Sendable {  // used by the tenant's one job
   private let list: () -> [ProcessHandle?]
   private let identify: () -> Void
+  private let record: ([Int32]) throws(SystemError) -> Void
   /// Whom `requestStop` stopped, and `resume` lets go on.
   private var stopped: [ProcessHandle] = []
   private var tasksSeen: Set<Int32> = []
@@ -12,20 +13,33 @@ package final class SignalFreezer: Freezer, @unchecked Sendable {  // used by th
   /// - Parameters:
   ///   - processes: those of the moment; they come and go. nil is one that is alive, and not known yet.
   ///   - identify: tries to find out who those are.
-  package init(processes: @escaping () -> [ProcessHandle?], identify: @escaping () -> Void = {}) {
+  ///   - record: told whom we stop, before it is done; should we die, another worker lets them go on. An empty list: nobody.
+  package init(
+    processes: @escaping () -> [ProcessHandle?], identify: @escaping () -> Void = {},
+    record: @escaping ([Int32]) throws(SystemError) -> Void = { _ in }
+  ) {
     list = processes
     self.identify = identify
+    self.record = record
   }
 
   package func requestStop() throws(PortFailure) {
     identify()
-    for case let process? in list() where process.isAlive {
-      do throws(SystemError) {
-        if try Self.isStopped(process) { continue }  // by somebody else, who will also let it go on; or by us
-        if !stopped.contains(where: { $0 === process }) { stopped.append(process) }
-        // Also to one that has been stopped before: another tenant in the same process may have let it go on.
-        try process.send(SIGSTOP)
-      } catch {
+    var running: [ProcessHandle] = []
+    do throws(SystemError) {
+      // Those that are stopped are so by somebody else, who will also let them go on; or by us. One that we have stopped
+      // before may have been let go on by another tenant in the same process.
+      for case let process? in list() where process.isAlive {
+        if !(try Self.isStopped(process)) { running.append(process) }
+      }
+      let new = running.filter { process in !stopped.contains { $0 === process } }
+      if !new.isEmpty {
+        stopped += new
+        try record(stopped.map(\.pid))
+      }
+    } catch { throw PortFailure(.stopProcess, errorNumber: error.errorNumber) }
+    for process in running {
+      do throws(SystemError) { try process.send(SIGSTOP) } catch {
         if error.errorNumber == ESRCH { continue }
         throw PortFailure(.stopProcess, errorNumber: error.errorNumber)
       }
@@ -46,7 +60,9 @@ package final class SignalFreezer: Freezer, @unchecked Sendable {  // used by th
     for process in stopped {
       do throws(SystemError) { try process.send(SIGCONT) } catch {}  // it is dead
     }
+    guard !stopped.isEmpty else { return }
     stopped = []
+    do throws(SystemError) { try record([]) } catch {}  // who goes on twice goes on
   }
 
   package func beginLook() { tasksSeen = [] }

@@ -50,6 +50,11 @@ package final class UserfaultProcess: MonitoredProcess {
     }
   }
 
+  /// It maps these pages there, unless it is known to map some of them elsewhere.
+  func addIfUnmapped(_ part: (address: UInt64, pages: PageRange)) {
+    mappings.withLock { if $0.mapped(part.pages).isEmpty { $0.map(part.pages, at: part.address) } }
+  }
+
   package var kernelAccessSign: String? { handle.flatMap { KernelAccessSigns.find(pid: $0.pid) } }
 
   package var isAlive: Bool { !isMemoryGone.load(ordering: .relaxed) && handle?.isAlive != false }

@@ -38,13 +38,25 @@ enum ClientCommands {
     Console.write(tenant == nil ? StatusText.table(replies) : replies.map { StatusText.block($0) }.joined())
   }
 
+  static func upgrade(_ words: [String]) throws {
+    let arguments = try Arguments(words, valued: ["socket"], flags: ["json", "help"])
+    if arguments.has("help") { return Console.write(Help.upgrade + "\n") }
+    try arguments.expectWords(0...0, "")
+    let reply = try client(arguments).ask(["op": "upgrade"])
+    if arguments.has("json") { return printJSON(reply) }
+    Console.write("the daemon runs swap-monitor \(reply["version"]?.text ?? "?") now\n")
+  }
+
   /// The fields of a request that flags of the command line set.
-  private static let switches = ["accept-dma-risk": "accept_dma_risk", "slow-file-cleanup": "slow_file_cleanup"]
+  private static let switches = [
+    "accept-dma-risk": "accept_dma_risk", "slow-file-cleanup": "slow_file_cleanup",
+    "accept-strange-mappings": "accept_strange_mappings",
+  ]
 
   static func command(_ name: String, _ words: [String]) throws {
     let flags: Set<String> =
       switch name {
-      case "enable": ["accept-dma-risk"]
+      case "enable": ["accept-dma-risk", "accept-strange-mappings"]
       case "disable": ["no-wait", "slow-file-cleanup"]
       case "unregister": []
       default: ["no-wait"]

@@ -1,7 +1,7 @@
 /// What `--help` says.
 enum Help {
   static let commands: Set<String> = [
-    "demo", "serve", "list", "status", "enable", "trim", "out", "disable", "unregister",
+    "demo", "serve", "list", "status", "enable", "trim", "out", "disable", "unregister", "upgrade",
   ]
 
   static let main = """
@@ -18,6 +18,7 @@ enum Help {
       out TENANT            write staged pages to the swap file
       disable TENANT        bring everything back and stop monitoring
       unregister TENANT     the same, and forget the tenant
+      upgrade               go on with the program that is on disk now; tenants and connections stay
 
     A tenant's way: enable, then minutes later trim and out; whatever it touches comes back by itself; disable ends it.
 
@@ -35,11 +36,21 @@ enum Help {
     Exit codes: 0 done, 1 failed, 2 wrong usage.
     """
 
+  static let upgrade = """
+    Usage: swap-monitor upgrade [--socket PATH] [--json]
+
+    Has the running daemon replaced by the program that is at its path now: install the new one over the old one, then ask
+    this. Nothing is stopped: tenants and connections stay, what they touch meanwhile waits for some milliseconds. Where the
+    new program does not know the running one's page tables, it is refused, and the old one goes on. For root and the
+    daemon's own user.
+    """
+
   static let serve = """
     Usage: swap-monitor serve [OPTIONS]
 
     Runs the daemon in the foreground, logging to standard error. SIGTERM or SIGINT bring every tenant's memory back, then
-    end it.
+    end it. It is two processes: a keeper, which holds what must not be lost, and its worker, which does the work. Should
+    the worker die of anything, the keeper starts another, which goes on; should the keeper die, the worker becomes one.
 
       --socket PATH         where to listen (default: /run/swap-monitor/swap-monitor.sock for root, else
                             $XDG_RUNTIME_DIR/swap-monitor.sock, or /tmp/swap-monitor-UID.sock without that variable;
@@ -50,6 +61,10 @@ enum Help {
                             $XDG_STATE_HOME/swap-monitor)
       --keep-free SIZE      end writing out before the disk has less free than this (default: 2G or 5 % of the disk, the
                             smaller)
+      --staging-limit SIZE  how much memory the staged pages of all tenants may take together: enable ends there, and
+                            leaves the rest resident ("partial"); out makes room, and moves and writes the rest
+      --swap-limit SIZE     how large one tenant's swap file may become
+      --swap-total-limit SIZE  and all swap files together; out ends where a limit is reached, as for a full disk
       --log-level LEVEL     error, warning, info (default) or debug
       --end-with-parent     end, as by SIGTERM, when the process that started it ends
     """
@@ -102,7 +117,8 @@ enum Help {
           come next: the longer after it, the more of what is in use has come back before.
 
           Waits for the end and shows the result. While memory is moved, the tenant's processes are stopped (SIGSTOP), unless
-          it registered with "freeze": "caller"; then only its own connection may ask.
+          it registered with "freeze": "caller"; then only its own connection may ask. Where memory does not suffice, the rest
+          stays resident ("partial").
           """,
           "\n  --accept-dma-risk     also where the processes show signs of direct, asynchronous or device I/O",
           "enable vm1 && sleep 300 && swap-monitor trim vm1"
@@ -118,7 +134,8 @@ enum Help {
         (
           """
           Writes staged pages to the swap file and frees their memory. The tenant must be Pending, as enable leaves it; another
-          enable, or disable, ends the writing. Waits for the end and shows the result.
+          enable, or disable, ends the writing. What enable has left for want of memory is moved then, part by part, with
+          the processes stopped for each, and written too. Waits for the end and shows the result.
           """, noWait, "out vm1 --no-wait; swap-monitor status vm1 --watch"
         )
       case "disable":

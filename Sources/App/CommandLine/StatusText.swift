@@ -51,6 +51,10 @@ enum StatusText {
       let what = reply["operation"]?.text ?? reply["last_operation"]?.text ?? "none"
       text += "  last operation    \(what): \(last["pages"]?.int ?? 0) pages in \(last["time_ms"]?.int ?? 0) ms\n"
     }
+    if reply["partial"]?.isTrue == true {
+      text += "  partial           enable left pages resident for want of memory\n"
+    }
+    if let waiting = reply["waiting"]?.text { text += "  waiting           for \(waiting)\n" }
     if let failure = reply["failure"] {
       text += "  failure           \(failure["message"]?.text ?? "?") (\(failure["code"]?.text ?? "?"))\n"
     }

@@ -13,7 +13,17 @@ struct LinuxPorts: TenantPorts {
   let processList: ProcessList
   let mappingSearch: MappingSearch
   let freezer: SignalFreezer
+  let headroom: TenantHeadroom
   let clock = SystemClock()
+  let holdings: TenantHoldings
+
+  /// What `serve` was told; nil is no limit.
+  struct ConfiguredLimits: Sendable {
+    let staging: SharedPageLimit?
+    let swapFiles: SharedPageLimit?
+    /// Of one tenant's swap file.
+    let slots: Int?
+  }
 
   /// What all tenants share.
   struct Shared: Sendable {
@@ -21,35 +31,61 @@ struct LinuxPorts: TenantPorts {
     let swapDirectory: String
     let floor: FreeDiskFloor
     let lockedMemory: LockedMemory
+    let limits: ConfiguredLimits
+    let headroom = DaemonHeadroom()
   }
 
+  /// - Parameters:
+  ///   - kept: what an earlier worker has left of the tenant; nil for a new one.
+  ///   - holdings: where everything is held that must survive this worker.
   init(
-    map: RegionMap, userfaultfd: Descriptor, process: ProcessHandle, memfds: [Descriptor], files: [GuestFile],
-    shared: Shared
-  )
-    throws(SystemError)
-  {
-    table = try PageTables(pageCount: map.pageCount, geometry: shared.geometry)
-    staging = StagingArea(pageCount: map.pageCount, geometry: shared.geometry, hasher: table.hasher)
+    map: RegionMap, memfds: [Descriptor], files: [GuestFile], shared: Shared, holdings: TenantHoldings,
+    kept: TenantHoldings.Kept? = nil
+  ) throws(SystemError) {
+    self.holdings = holdings
+    if let kept {
+      table = try PageTables(adopting: kept.tables, pageCount: map.pageCount, geometry: shared.geometry)
+    } else {
+      table = try PageTables(pageCount: map.pageCount, geometry: shared.geometry)
+    }
+    staging = StagingArea(
+      pageCount: map.pageCount, geometry: shared.geometry, hasher: table.hasher, limit: shared.limits.staging)
+    if let file = kept?.staging { try staging.adopt(file) }
     let identities = files.map(\.identity)
     guest = try GuestFiles(map: map, files: memfds, identities: identities, staging: staging)
-    file = try SwapFileStore(
-      directory: shared.swapDirectory, geometry: shared.geometry, staging: staging, floor: shared.floor)
+    if let kept {
+      file = SwapFileStore(
+        adopting: kept.swapFile, geometry: shared.geometry, staging: staging, floor: shared.floor,
+        slots: map.pageCount, limit: shared.limits.swapFiles)
+    } else {
+      file = try SwapFileStore(
+        directory: shared.swapDirectory, geometry: shared.geometry, staging: staging, floor: shared.floor,
+        slots: map.pageCount, limit: shared.limits.swapFiles)
+    }
     readAhead = try ReadAheadThread(
       file: file, budget: shared.lockedMemory, geometry: shared.geometry, hasher: table.hasher)
-    processList = ProcessList([
-      try UserfaultProcess(userfaultfd: userfaultfd, handle: process, map: map, staging: staging)
-    ])
+    processList = ProcessList([])
+    headroom = TenantHeadroom(shared: shared.headroom, processes: processList, geometry: shared.geometry)
     mappingSearch = MappingSearch(map: map, files: identities)
     freezer = SignalFreezer(
       processes: { [processList] in processList.handles },
-      identify: { [processList, mappingSearch, gate] in mappingSearch.identify(processList.all, gate: gate) })
+      identify: { [processList, mappingSearch, gate] in mappingSearch.identify(processList.all, gate: gate) },
+      record: { [holdings] (pids) throws(SystemError) in try holdings.recordStops(pids) })
   }
 
   var processes: [UserfaultProcess] { processList.all }
-  func append(_ process: UserfaultProcess) { processList.append(process) }
+  func append(_ process: UserfaultProcess) {
+    // A forked child comes without having been held: the sooner the better.
+    holdings.holdIfNew(process)
+    processList.append(process)
+  }
   func strangeMappings() -> [StrangeMapping] { mappingSearch.strangers(to: processList, gate: gate) }
   func identifyChildren() { mappingSearch.identify(processList.all, gate: gate) }
-  func createStaging() throws(PortFailure) { try staging.create() }
-  func destroyStaging() { staging.destroy() }
+  func createStaging() throws(PortFailure) {
+    try staging.create { (file) throws(SystemError) in try holdings.hold(file, as: .staging) }
+  }
+  func destroyStaging() {
+    staging.destroy()
+    holdings.drop(.staging)
+  }
 }

@@ -5,16 +5,20 @@ internal import Domain
 struct ProcessAddition: Sendable {
   private let process: UserfaultProcess
   private let name: String
+  private let isReplayed: Bool
 
   init(
     _ request: AddProcessRequest, packet: Packet, connection: Connection, tenant: Tenant, isOwnConnection: Bool
   ) throws(ProtocolError) {
     name = tenant.name
+    isReplayed = connection.isReplayed
     let handle = try Self.handle(packet, connection, isOwnConnection)
     guard handle.isAlive, handle.pid != Machine.processIdentifier else {
       throw ProtocolError(.invalidRequest, "process \(handle.pid) is dead, or the daemon itself")
     }
-    let isKnown = tenant.processes.values.contains { $0.handle?.pid == handle.pid && !$0.isForked }
+    // (A request that an earlier worker had carried out finds its process there.)
+    let isKnown =
+      !connection.isReplayed && tenant.processes.values.contains { $0.handle?.pid == handle.pid && !$0.isForked }
     guard !isKnown else {
       throw ProtocolError(.invalidRequest, "process \(handle.pid) is one of the tenant's already")
     }
@@ -37,12 +41,16 @@ struct ProcessAddition: Sendable {
 
   /// Waits for the process's own memory lock and the tenant's gate; not for the control thread.
   func join(_ runtime: TenantRuntime) -> Result<UserfaultProcess, ProtocolError> {
+    if let child = forkedChild(in: runtime) { return .success(child) }
+    do throws(SystemError) { try runtime.holdings.hold(process) } catch {
+      return .failure(ProtocolError(.noMemory, error.description))
+    }
     do throws(PortFailure) {
-      if let child = forkedChild(in: runtime) { return .success(child) }
       return try runtime.add(process)
         ? .success(process) : .failure(ProtocolError(.noSuchTenant, "tenant: \(name) has ended meanwhile"))
     } catch {
       process.settleLateEvents()
+      runtime.holdings.drop(process)
       return .failure(Registration.refusal(of: error))
     }
   }
@@ -51,7 +59,7 @@ struct ProcessAddition: Sendable {
   private func forkedChild(in runtime: TenantRuntime) -> UserfaultProcess? {
     runtime.memory.ports.identifyChildren()
     return runtime.memory.ports.processes.first {
-      $0.isForked && $0.handle?.pid == process.handle?.pid && $0.addresses == process.addresses
+      ($0.isForked || isReplayed) && $0.handle?.pid == process.handle?.pid && $0.addresses == process.addresses
     }
   }
 

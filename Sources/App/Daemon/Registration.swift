@@ -12,9 +12,10 @@ struct Registration {
   let process: ProcessHandle
   let memory: TenantMemory<LinuxPorts>
 
-  init(_ request: RegisterRequest, packet: Packet, peer: ProcessHandle?, shared: LinuxPorts.Shared)
-    throws(ProtocolError)
-  {
+  init(
+    _ request: RegisterRequest, packet: Packet, peer: ProcessHandle?, shared: LinuxPorts.Shared,
+    holdings: TenantHoldings
+  ) throws(ProtocolError) {
     name = try Self.check(name: request.tenant)
     freeze = try Self.freezeMode(request.freeze)
     guard packet.descriptors.count >= 2 else {
@@ -41,16 +42,22 @@ struct Registration {
     try Self.checkMappings(of: peer, requests: requests, files: files)
     process = peer
     do throws(SystemError) {
-      memory = TenantMemory(
-        map: map,
-        ports: try LinuxPorts(
-          map: map, userfaultfd: userfaultfd, process: peer, memfds: memfds, files: files, shared: shared))
+      let ports = try LinuxPorts(map: map, memfds: memfds, files: files, shared: shared, holdings: holdings)
+      memory = TenantMemory(map: map, ports: ports, slotLimit: shared.limits.slots ?? .max)
+      let first = try UserfaultProcess(userfaultfd: userfaultfd, handle: peer, map: map, staging: ports.staging)
+      try holdings.hold(ports, memfds: memfds)
+      try holdings.hold(first)
+      ports.append(first)
     } catch {
+      holdings.dropAll()
       throw error.errorNumber == ErrorNumber.noMemory
         ? ProtocolError(.noMemory, error.description) : ProtocolError(.inputOutput, error.description)
     }
     // What the kernel would refuse at `enable` is better known now.
-    do throws(PortFailure) { try memory.ports.processes[0].tryRegistration() } catch { throw Self.refusal(of: error) }
+    do throws(PortFailure) { try memory.ports.processes[0].tryRegistration() } catch {
+      holdings.dropAll()
+      throw Self.refusal(of: error)
+    }
   }
 
   private static func check(name: String) throws(ProtocolError) -> String {

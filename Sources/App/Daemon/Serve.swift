@@ -3,20 +3,63 @@ internal import Domain
 
 /// `swap-monitor serve`.
 enum Serve {
+  /// The keeper.
   static func run(_ words: [String]) throws {
-    let arguments = try Arguments(
-      words, valued: ["socket", "socket-mode", "socket-group", "swap-dir", "keep-free", "log-level"],
-      flags: ["end-with-parent", "help"])
+    let arguments = try parse(words)
     if arguments.has("help") { return Console.write(Help.serve + "\n") }
-    try arguments.expectWords(0...0, "")
     if arguments.has("end-with-parent") { ChildProcess.endWithParent() }
     let log = Log(level: try logLevel(arguments))
     Machine.raiseDescriptorLimit()
     let signals = try EndSignals()
     let configuration = try configuration(arguments, log)
-    let server: Server
+    var held = Keeper.inherited()
+    if held[HeldRole.listenerKey] == nil { held[HeldRole.listenerKey] = try listen(arguments, configuration) }
+    log.info("serving at \(configuration.socketPath)")
+    let keeper = try Keeper(
+      workerArguments: ["worker"] + words, keeperArguments: ["serve"] + words, held: held, signals: signals,
+      endsWorkerWithItself: arguments.has("end-with-parent"), log: { log.error($0) })
+    let code = try keeper.run()
+    if code != 0 { Console.exit(code) }
+  }
+
+  /// The worker, which the keeper starts.
+  static func runWorker(_ words: [String]) throws {
+    let arguments = try parse(words)
+    let log = Log(level: try logLevel(arguments))
+    Machine.raiseDescriptorLimit()
+    Machine.nameProcess("swap-monitor")
+    let signals = try EndSignals()
+    let configuration = try configuration(arguments, log)
+    guard let socket = Descriptor(inherited: KeeperLink.workerDescriptor) else {
+      throw UsageError(message: "worker: is for swap-monitor itself, which starts it by 'swap-monitor serve'")
+    }
+    let server = try Server(configuration, link: try KeeperLink(socket: socket), signals: signals)
+    try server.takeOver()
+    server.link.tellReady()
+    try server.run()
+  }
+
+  private static func parse(_ words: [String]) throws(UsageError) -> Arguments {
+    let arguments = try Arguments(
+      words,
+      valued: [
+        "socket", "socket-mode", "socket-group", "swap-dir", "keep-free", "staging-limit", "swap-limit",
+        "swap-total-limit", "log-level",
+      ],
+      flags: ["end-with-parent", "help"])
+    try arguments.expectWords(0...0, "")
+    return arguments
+  }
+
+  private static func listen(_ arguments: Arguments, _ configuration: Server.Configuration) throws -> Descriptor {
+    guard let mode = UInt32(arguments.value("socket-mode") ?? "660", radix: 8), mode <= 0o777 else {
+      throw UsageError(
+        message: "--socket-mode: \"\(arguments.value("socket-mode") ?? "")\"; an octal mode such as 0660 is right")
+    }
     do throws(SocketListener.Failure) {
-      server = try Server(configuration, signals: signals)
+      return try SocketListener(
+        path: configuration.socketPath, mode: mode, group: arguments.value("socket-group")
+      ).descriptor
     } catch {
       switch error {
       case .alreadyServed(let path):
@@ -24,8 +67,6 @@ enum Serve {
       case .system(let error): throw Failure(message: "\(error)")
       }
     }
-    log.info("serving at \(arguments.value("socket") ?? Defaults.socketPath())")
-    try server.run()
   }
 
   struct Failure: Error { let message: String }
@@ -39,14 +80,11 @@ enum Serve {
   }
 
   private static func configuration(_ arguments: Arguments, _ log: Log) throws -> Server.Configuration {
-    guard let mode = UInt32(arguments.value("socket-mode") ?? "660", radix: 8), mode <= 0o777 else {
-      throw UsageError(
-        message: "--socket-mode: \"\(arguments.value("socket-mode") ?? "")\"; an octal mode such as 0660 is right")
-    }
     let keepFree = try arguments.size("keep-free")
     guard let geometry = Machine.pageGeometry() else {
       throw Failure(message: "this machine's page size is not a power of two")
     }
+    let limits = try limits(arguments, geometry)
     try checkUserfaultfd(log)
     let directory = arguments.value("swap-dir") ?? Defaults.swapDirectory()
     do throws(SystemError) {
@@ -57,12 +95,32 @@ enum Serve {
       throw Failure(message: "the swap directory can't be used: \(error). Choose another with --swap-dir")
     }
     return Server.Configuration(
-      socketPath: arguments.value("socket") ?? Defaults.socketPath(), socketMode: mode,
-      socketGroup: arguments.value("socket-group"),
+      socketPath: arguments.value("socket") ?? Defaults.socketPath(),
       shared: LinuxPorts.Shared(
         geometry: geometry, swapDirectory: directory, floor: FreeDiskFloor(bytes: keepFree),
-        lockedMemory: LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: Machine.memoryLockLimitBytes()))),
+        lockedMemory: LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: Machine.memoryLockLimitBytes())),
+        limits: limits),
       log: log)
+  }
+
+  private static func limits(_ arguments: Arguments, _ geometry: PageGeometry) throws(UsageError)
+    -> LinuxPorts.ConfiguredLimits
+  {
+    func pages(_ name: String, atLeast least: Int) throws(UsageError) -> Int? {
+      guard let bytes = try arguments.size(name) else { return nil }
+      let pages = geometry.pages(inBytes: bytes)
+      guard pages >= least else {
+        let text = ByteSize.text(UInt64(geometry.bytes(inPages: least)))
+        throw UsageError(message: "--\(name): \"\(arguments.value(name) ?? "")\"; \(text) or more is right")
+      }
+      return pages
+    }
+    // Pages are moved a huge page at a time: with less nothing would ever be.
+    let staging = try pages("staging-limit", atLeast: geometry.hugePagePages)
+    let total = try pages("swap-total-limit", atLeast: 1)
+    return LinuxPorts.ConfiguredLimits(
+      staging: staging.map { SharedPageLimit(pages: $0) }, swapFiles: total.map { SharedPageLimit(pages: $0) },
+      slots: try pages("swap-limit", atLeast: 1))
   }
 
   private static func checkUserfaultfd(_ log: Log) throws(Failure) {

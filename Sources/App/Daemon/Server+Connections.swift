@@ -18,7 +18,11 @@ extension Server {
           acceptLog.warning("a connection is refused: user \(peer.user) has \(Limits.connectionsOfUser) already")
           continue
         }
-        let connection = Connection(token: takeToken(), socket: socket, user: peer.user, process: peer.process)
+        let connection = Connection(token: takeToken(), socket: socket, peer: peer, record: try RequestRecord())
+        try link.hold([
+          (HeldRole.socket.key(connection.token), socket.descriptor),
+          (HeldRole.request.key(connection.token), connection.record.descriptor),
+        ])
         try loop.add(socket.descriptor, token: connection.token)
         connections[connection.token] = connection
       }
@@ -48,12 +52,19 @@ extension Server {
     for _ in 0..<Limits.packetsPerTurn where !connection.isBusy && connection.unsentReply == nil {
       guard connections[connection.token] != nil else { return }
       do throws(SystemError) {
-        switch try connection.socket.receive() {
+        switch try connection.socket.peek() {
         case .nothingYet:
           if connection.isHungUp { close(connection) }
           return
         case .closed: return close(connection)
-        case .packet(let packet): handle(packet, connection)
+        case .packet(let packet):
+          try link.hold(
+            packet.descriptors.enumerated().map {
+              (HeldRole.requestDescriptor.key(connection.token, $0.offset), $0.element)
+            })
+          try connection.socket.take(into: connection.record)
+          connection.requestDescriptors = packet.descriptors.count
+          handle(packet, connection)
         }
       } catch {
         log.debug("connection \(connection.token): \(error)")
@@ -67,6 +78,8 @@ extension Server {
   func close(_ connection: Connection) {
     loop.remove(connection.socket.descriptor)
     connections[connection.token] = nil
+    connection.socket.shutDown()  // the keeper's descriptor may live on for an instant
+    link.drop(group: connection.token)
     guard let identifier = connection.tenant, let tenant = tenants[identifier] else { return }
     log.info("tenant \(tenant.name): its connection is closed; bringing everything back")
     apply(Tenant.Command(command: .unregister, connection: nil, waits: false), to: tenant)
@@ -81,7 +94,12 @@ extension Server {
     let wasBusy = connection.isBusy
     connection.pendingIdentifier = nil
     connection.isBusy = false
+    connection.isReplayed = false
     send(connection, bytes)
+    for index in 0..<connection.requestDescriptors {
+      link.drop(HeldRole.requestDescriptor.key(connection.token, index))
+    }
+    connection.requestDescriptors = 0
     if wasBusy { resumeReading(connection) }
   }
 
@@ -91,7 +109,7 @@ extension Server {
 
   private func send(_ connection: Connection, _ bytes: [UInt8]) {
     do throws(SystemError) {
-      if !(try connection.socket.send(bytes)) {
+      if !(try connection.socket.send(bytes, ending: connection.record)) {
         connection.unsentReply = bytes
         if !connection.isHungUp {
           try loop.change(connection.socket.descriptor, token: connection.token, readable: false, writable: true)

@@ -41,10 +41,11 @@ extension Server {
     tenant.joining -= 1
     do throws(ProtocolError) {
       let process = try result.get()
-      // A forked child may be known already.
-      if !process.isForked {
+      // A forked child may be known already, and so may one that an earlier worker had taken in.
+      if !tenant.processes.values.contains(where: { $0 === process }) {
         do throws(SystemError) { try watch(process, of: tenant) } catch {
           _ = tenant.runtime.remove(process)
+          tenant.runtime.holdings.drop(process)
           throw ProtocolError(.noMemory, error.description)
         }
       }
@@ -85,6 +86,7 @@ extension Server {
   func drop(_ token: UInt64, of tenant: Tenant) {
     guard let process = tenant.processes.removeValue(forKey: token) else { return }
     unwatch(process, token, of: tenant)
+    tenant.runtime.holdings.drop(process)
     log.info("tenant \(tenant.name): \(process.text) has died")
     if tenant.runtime.remove(process) == 0 && tenant.joining == 0 { bury(tenant) }
   }
@@ -116,6 +118,7 @@ extension Server {
       tenant.unwatched.remove(token)
       do throws(SystemError) {
         try watch(process, of: tenant, token: token)
+        tenant.runtime.holdings.holdHandle(of: process)
         log.info("tenant \(tenant.name): \(process.text) was forked, and is served")
       } catch {
         tenant.unwatched.insert(token)

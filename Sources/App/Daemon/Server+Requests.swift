@@ -27,8 +27,9 @@ extension Server {
       }
       switch request {
       case .register, .addProcess: break
+      case .upgrade: try upgrade(connection)
       case .unregister(let name):
-        let tenant = try find(name, for: connection)
+        guard let tenant = try findToUnregister(name, for: connection) else { return }
         apply(Tenant.Command(command: .unregister, connection: connection.token, waits: true), to: tenant)
       case .command(let command, let body): try carryOut(command, body, connection)
       case .status(let name): report(try find(name, for: connection), to: connection)
@@ -56,6 +57,28 @@ extension Server {
       Tenant.Command(
         command: command, connection: connection.token, waits: waits,
         options: body.options), to: tenant)
+  }
+
+  /// - Returns: nil where an earlier worker has carried the request out, which is answered then.
+  private func findToUnregister(_ name: String?, for connection: Connection) throws(ProtocolError) -> Tenant? {
+    do throws(ProtocolError) { return try find(name, for: connection) } catch {
+      guard connection.isReplayed, error.code == .noSuchTenant else { throw error }
+      answer(connection, .object(["ok": .bool(true), "tenant": .string(name ?? "")]))
+      return nil
+    }
+  }
+
+  /// Replaces this worker by the program that is on disk now. The next one answers.
+  private func upgrade(_ connection: Connection) throws(ProtocolError) {
+    guard isPrivileged(connection.user) else {
+      throw ProtocolError(.permissionDenied, "upgrade: for root and the daemon's own user only")
+    }
+    if connection.isReplayed, case .accepted = connection.record.phase {
+      return answer(connection, .object(["ok": .bool(true), "version": .string(Defaults.version)]))
+    }
+    connection.record.accept(serial: 0)
+    keepBusy(connection)
+    if let complaint = link.upgrade() { throw ProtocolError(.unsupported, "upgrade: \(complaint)") }
   }
 
   func find(_ name: String?, for connection: Connection) throws(ProtocolError) -> Tenant {
@@ -91,7 +114,8 @@ extension Server {
 
   func register(_ request: RegisterRequest, _ packet: Packet, _ connection: Connection) throws(ProtocolError) {
     if isEnding { throw ProtocolError(.aborted, "the daemon is ending") }
-    if let identifier = connection.tenant, tenants[identifier] != nil {
+    if let identifier = connection.tenant, let tenant = tenants[identifier] {
+      if connection.isReplayed, tenant.name == request.tenant { return answerRegistered(connection, tenant.name) }
       throw ProtocolError(.invalidRequest, "this connection has a tenant already; a connection registers one at a time")
     }
     if names[request.tenant] != nil {
@@ -101,38 +125,62 @@ extension Server {
       throw ProtocolError(.noMemory, "there are \(Limits.tenants) tenants already, and no more are taken")
     }
     try refuseKnown(packet.descriptors.first)
+    let identifier = Tenant.Identifier(serial: takeToken())
+    let holdings = TenantHoldings(link: link, group: identifier.serial)
     let registration = try Registration(
-      request, packet: packet, peer: connection.process, shared: configuration.shared)
-    try checkShare(of: connection.user, adding: registration.memory.map.pageCount)
-    do throws(RegionError) {
-      try claims.claim(registration.requests, files: registration.files, tenant: registration.name)
-    } catch { throw ProtocolError(error) }
-    do throws(SystemError) {
-      try add(registration, connection)
+      request, packet: packet, peer: connection.process, shared: configuration.shared, holdings: holdings)
+    do throws(ProtocolError) {
+      try checkShare(of: connection.user, adding: registration.memory.map.pageCount)
+      do throws(RegionError) {
+        try claims.claim(registration.requests, files: registration.files, tenant: registration.name)
+      } catch { throw ProtocolError(error) }
+      do throws(SystemError) {
+        try add(registration, identifier, connection)
+      } catch {
+        claims.release(tenant: registration.name)
+        throw ProtocolError(.noMemory, error.description)
+      }
     } catch {
-      claims.release(tenant: registration.name)
-      throw ProtocolError(.noMemory, error.description)
+      holdings.dropAll()
+      throw error
     }
+    answerRegistered(connection, registration.name)
+  }
+
+  private func answerRegistered(_ connection: Connection, _ name: String) {
     answer(
       connection,
       .object([
-        "ok": .bool(true), "tenant": .string(registration.name), "protocol": .int(1),
+        "ok": .bool(true), "tenant": .string(name), "protocol": .int(1),
         "page_size": .int(configuration.shared.geometry.pageBytes),
       ]))
   }
 
-  private func add(_ registration: Registration, _ connection: Connection) throws(SystemError) {
-    let identifier = Tenant.Identifier(serial: takeToken())
+  func makeRuntime(
+    _ identifier: Tenant.Identifier, name: String, memory: TenantMemory<LinuxPorts>, freeze: FreezeMode
+  ) throws(SystemError) -> TenantRuntime {
     let mailbox = mailbox
-    let runtime = try TenantRuntime(
-      name: registration.name, memory: registration.memory, freeze: registration.freeze, log: log,
+    return try TenantRuntime(
+      name: name, memory: memory, freeze: freeze, log: log,
       jobEnded: { mailbox.post(.jobEnded(tenant: identifier, $0)) },
       processGone: { mailbox.post(.processGone(tenant: identifier, $0)) },
       childrenForked: { mailbox.post(.childrenForked(tenant: identifier, $0)) })
+  }
+
+  private func add(_ registration: Registration, _ identifier: Tenant.Identifier, _ connection: Connection)
+    throws(SystemError)
+  {
+    let runtime = try makeRuntime(
+      identifier, name: registration.name, memory: registration.memory, freeze: registration.freeze)
     try runtime.start()
     let tenant = Tenant(
       identifier: identifier, name: registration.name, user: connection.user, connection: connection.token,
       freeze: registration.freeze, runtime: runtime)
+    // Before it is answered; and without it there is no tenant for the next worker.
+    do throws(SystemError) { try runtime.holdings.store(TenantRecord(tenant)) } catch {
+      runtime.shutDown()
+      throw error
+    }
     do throws(SystemError) { try watch(registration.memory.ports.processes[0], of: tenant) } catch {
       runtime.shutDown()
       throw error

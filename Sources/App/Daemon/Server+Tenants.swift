@@ -7,16 +7,26 @@ extension Server {
     let ledger = tenant.runtime.memory.ledger
     let hasStagedPages = ledger.counts.staged > 0
     let hasWaste = ledger.wastedSlots > 0 && !command.options.cleansUpGradually
-    if command.command == .unregister { tenant.isLeaving = true }
+    if command.command == .unregister, !tenant.isLeaving {
+      tenant.isLeaving = true
+      writeDown(tenant)
+    }
+    let connection = command.connection.flatMap { connections[$0] }
     switch tenant.lifecycle.decide(command.command, hasStagedPages: hasStagedPages, hasWaste: hasWaste) {
     case .start(let job):
+      // First the request, then the tenant: a request that names a job which never began is carried out anew.
+      connection?.record.accept(serial: tenant.jobSerial + 1)
+      tenant.jobSerial += 1
+      tenant.options = command.options
       tenant.lifecycle.started(job)
       tenant.lastJob = job
       tenant.failure = nil
+      writeDown(tenant)
       wait(command, tenant)
       tenant.runtime.begin(job, options: command.options)
       if !command.waits { acknowledge(command, tenant) }
     case .join:
+      connection?.record.accept(serial: tenant.jobSerial)
       wait(command, tenant)
       if !command.waits { acknowledge(command, tenant) }
     case .abortThenAskAgain:
@@ -27,7 +37,7 @@ extension Server {
       if tenant.isLeaving { return forget(tenant, answering: command) }
       if command.waits { report(tenant, to: command) } else { acknowledge(command, tenant) }
     case .refuse(let state):
-      guard let connection = command.connection.flatMap({ connections[$0] }) else { return }
+      guard let connection else { return }
       answer(
         connection,
         ProtocolError(
@@ -44,7 +54,15 @@ extension Server {
     }
   }
 
-  private func wait(_ command: Tenant.Command, _ tenant: Tenant) {
+  /// For the worker that comes after this one. Without it (the keeper can hold no more), that one knows less of the tenant's
+  /// jobs, and no less of its pages.
+  func writeDown(_ tenant: Tenant) {
+    do throws(SystemError) { try tenant.runtime.holdings.store(TenantRecord(tenant)) } catch {
+      log.warning("tenant \(tenant.name): \(error)")
+    }
+  }
+
+  func wait(_ command: Tenant.Command, _ tenant: Tenant) {
     guard command.waits, let token = command.connection, let connection = connections[token] else { return }
     tenant.waiters.append(Tenant.Waiter(connection: token, command: command.command))
     keepBusy(connection)
@@ -55,7 +73,7 @@ extension Server {
     if let connection = command.connection.flatMap({ connections[$0] }) { keepBusy(connection) }
   }
 
-  private func acknowledge(_ command: Tenant.Command, _ tenant: Tenant) {
+  func acknowledge(_ command: Tenant.Command, _ tenant: Tenant) {
     guard let connection = command.connection.flatMap({ connections[$0] }) else { return }
     answer(
       connection,
@@ -69,7 +87,8 @@ extension Server {
     tenant.failure = nil
     if result.job == .enable {
       tenant.warnings = result.warnings
-      for warning in result.warnings { log.warning("tenant \(tenant.name): \(warning)") }
+      tenant.shortage = result.shortage
+      for warning in tenant.statusSnapshot.allWarnings { log.warning("tenant \(tenant.name): \(warning)") }
     }
     let error = result.failure.map { ProtocolError($0) }
     if let error {
@@ -81,6 +100,9 @@ extension Server {
         "tenant \(tenant.name): \(result.job.rawValue) \(result.end == .aborted ? "ended early" : "done"): "
           + "\(transition.pages) pages in \(transition.nanoseconds / 1_000_000) ms; \(tenant.lifecycle.state.rawValue)")
     }
+    tenant.lastResult = TenantRecord.Result(
+      serial: tenant.jobSerial, isAborted: result.end == .aborted, error: error)
+    writeDown(tenant)
     let waiters = tenant.waiters
     tenant.waiters = []
     let leaves = tenant.isLeaving && tenant.lifecycle.state == .ready && result.job == .disable
@@ -107,6 +129,7 @@ extension Server {
         endNextTenant()
       } else if connections[tenant.connection] != nil {
         tenant.isLeaving = false
+        writeDown(tenant)
       }
     }
     let queue = tenant.queue
@@ -145,6 +168,7 @@ extension Server {
     claims.release(tenant: tenant.name)
     if let connection = connections[tenant.connection] { connection.tenant = nil }
     let runtime = tenant.runtime
+    runtime.holdings.dropAll()
     // Its threads may be in the middle of something: they end on their own time.
     do throws(SystemError) { try Thread.runDetached(name: "goodbye") { runtime.shutDown() } } catch {
       runtime.shutDown()

@@ -6,8 +6,6 @@ internal import Domain
 final class Server {
   struct Configuration {
     let socketPath: String
-    let socketMode: UInt32
-    let socketGroup: String?
     let shared: LinuxPorts.Shared
     let log: Log
   }
@@ -16,10 +14,12 @@ final class Server {
     static let listener: UInt64 = 0
     static let signals: UInt64 = 1
     static let mailbox: UInt64 = 2
+    static let keeper: UInt64 = 3
     static let first: UInt64 = 16
   }
 
   let configuration: Configuration
+  let link: KeeperLink
   let loop: EventLoop
   let signals: EndSignals
   let mailbox: Mailbox
@@ -36,21 +36,24 @@ final class Server {
   var log: Log { configuration.log }
 
   /// - Parameter signals: made before any thread.
-  init(_ configuration: Configuration, signals: EndSignals) throws(SocketListener.Failure) {
+  init(_ configuration: Configuration, link: KeeperLink, signals: EndSignals) throws(SystemError) {
     self.configuration = configuration
+    self.link = link
     self.signals = signals
     acceptLog = Log.Limited(configuration.log)
-    do throws(SystemError) {
-      loop = try EventLoop()
-      mailbox = try Mailbox()
-    } catch { throw .system(error) }
-    listener = try SocketListener(
-      path: configuration.socketPath, mode: configuration.socketMode, group: configuration.socketGroup)
-    do throws(SystemError) {
-      try loop.add(listener.descriptor, token: Token.listener)
-      try loop.add(signals.descriptor, token: Token.signals)
-      try loop.add(mailbox.wakeUp.descriptor, token: Token.mailbox)
-    } catch { throw .system(error) }
+    loop = try EventLoop()
+    mailbox = try Mailbox()
+    guard let socket = link.held[HeldRole.listenerKey] else {
+      throw SystemError("finding the listening socket", errorNumber: ErrorNumber.noEntry)
+    }
+    listener = SocketListener(adopting: socket, path: configuration.socketPath)
+    try loop.add(listener.descriptor, token: Token.listener)
+    try loop.add(signals.descriptor, token: Token.signals)
+    try loop.add(mailbox.wakeUp.descriptor, token: Token.mailbox)
+    try loop.add(link.descriptor, token: Token.keeper)
+    // Only its hang-up: what it answers is read by who asked.
+    try loop.change(link.descriptor, token: Token.keeper, readable: false, writable: false)
+    nextToken = max(Token.first, (link.held.keys.map(\.group).max() ?? 0) + 1)
   }
 
   /// Serves until a signal has asked for the end and every tenant's memory is back.
@@ -66,6 +69,13 @@ final class Server {
     switch ready.token {
     case Token.listener: acceptConnections()
     case Token.signals: beginEnd()
+    case Token.keeper:
+      if ready.isHungUp {
+        if link.endsWithKeeper { Console.exit(1) }
+        log.error("the keeper is dead; this process becomes the keeper, and starts another worker")
+        log.error("that failed: \(link.becomeKeeper()); no worker will follow this one")
+        loop.remove(link.descriptor)
+      }
     case Token.mailbox: for message in mailbox.takeAll() { handle(message) }
     default:
       if let identifier = processTokens[ready.token] {

@@ -29,6 +29,8 @@ final class Tenant {
   var isIdentifying = false
   /// What the last `enable` had to say.
   var warnings: [String] = []
+  /// Why it has left pages resident.
+  var shortage: MemoryShortage?
   let runtime: TenantRuntime
   var lifecycle = Lifecycle()
   /// Who asked for the status while others are being told.
@@ -38,7 +40,12 @@ final class Tenant {
   var waiters: [Waiter] = []
   /// To be asked again when the running job ends. One for each waiting connection at most, and one for the daemon itself.
   var queue: [Command] = []
+  /// Jobs are numbered.
+  var jobSerial: UInt64 = 0
+  /// Of the running job.
+  var options = TenantRuntime.JobOptions()
   var lastJob: TenantJob?
+  var lastResult: TenantRecord.Result?
   /// Why the last operation failed.
   var failure: ProtocolError?
   /// To be forgotten once everything is back.
@@ -69,7 +76,7 @@ final class Tenant {
   var statusSnapshot: StatusSnapshot {
     StatusSnapshot(
       name: name, state: lifecycle.state, job: lifecycle.job, lastJob: lastJob, failure: failure, warnings: warnings,
-      transition: runtime.transition, runtime: runtime)
+      shortage: shortage, transition: runtime.transition, runtime: runtime)
   }
 }
 
@@ -81,9 +88,18 @@ struct StatusSnapshot: Sendable {
   let lastJob: TenantJob?
   let failure: ProtocolError?
   let warnings: [String]
+  let shortage: MemoryShortage?
   /// Of the operation that ran or had ended when the status was asked for, whatever has begun since.
   let transition: StateTransition
   let runtime: TenantRuntime
+
+  /// Whether pages are still resident that the last `enable` had no memory for.
+  private var isPartial: Bool { !runtime.memory.ledger.unmoved.isEmpty }
+
+  var allWarnings: [String] {
+    guard isPartial, let shortage else { return warnings }
+    return warnings + ["not everything was moved, because \(shortage.text). The rest stays resident"]
+  }
 
   func reply() throws(ProtocolError) -> JSONValue {
     let memory = runtime.memory
@@ -105,7 +121,10 @@ struct StatusSnapshot: Sendable {
     ]
     if let job { members["operation"] = .string(job.rawValue) }
     if let lastJob { members["last_operation"] = .string(lastJob.rawValue) }
+    if isPartial { members["partial"] = true }
+    if runtime.waitsForMemory { members["waiting"] = "memory" }
     if let failure { members["failure"] = failure.json }
+    let warnings = allWarnings
     if !warnings.isEmpty { members["warnings"] = .array(warnings.map { .string($0) }) }
     return .object(members)
   }

@@ -17,7 +17,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   static let failureDelayNanoseconds: UInt64 = 20_000_000
 
   /// What a client may ask for beside a command.
-  struct JobOptions: Sendable {
+  struct JobOptions: Codable, Equatable, Sendable {
     /// Of `enable`.
     var accepts: AcceptedRisks = []
     /// Of `disable`: the swap file is emptied in the background.
@@ -30,9 +30,12 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     let failure: JobFailure?
     /// What the client should know, though all went well.
     var warnings: [String] = []
+    /// Why `enable` has left pages resident, though all went well.
+    var shortage: MemoryShortage?
   }
 
   let memory: TenantMemory<LinuxPorts>
+  var holdings: TenantHoldings { memory.ports.holdings }
   private let name: String
   private let freeze: FreezeMode
   private let log: Log
@@ -50,6 +53,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   private var progress = StateTransition()
   private var jobStartNanoseconds: UInt64?
   private var threads: [Thread] = []
+  private let waits: MemoryWait
 
   private struct FileFaults: FileFaultQueue, Sendable {
     let queue = BoundedQueue<WaitingFault<UserfaultProcess>>(capacity: TenantRuntime.fileFaultCapacity)
@@ -69,20 +73,26 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     self.memory = memory
     self.freeze = freeze
     self.log = log
+    waits = MemoryWait(tenant: name, log: log)
     self.jobEnded = jobEnded
     self.processGone = processGone
     self.childrenForked = childrenForked
     wakeUp = try WakeUp()
   }
 
-  func start() throws(SystemError) {
+  /// - Parameter takeOver: what is still to be done where an earlier worker has left the tenant; comes before any job.
+  func start(_ takeOver: TakeOver<LinuxPorts>? = nil) throws(SystemError) {
     do throws(SystemError) {
       threads.append(try Thread(name: "faults") { [self] in serveFaults() })
       for _ in 0..<Self.fileFaultThreads {
         let buffer = try LockedBuffer(pages: 1, geometry: memory.map.geometry, hasher: memory.ports.table.hasher)
         threads.append(try Thread(name: "file-faults") { [self] in serveFileFaults(buffer) })
       }
-      threads.append(try Thread(name: "jobs") { [self] in runJobs() })
+      threads.append(
+        try Thread(name: "jobs") { [self] in
+          if let takeOver { finish(takeOver) }
+          runJobs()
+        })
     } catch {
       shutDown()
       throw error
@@ -148,6 +158,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       monitor.wakeAll()
     }
   }
+
+  var waitsForMemory: Bool { waits.isOn }
 
   /// The last or the running job's pages and time.
   var transition: StateTransition {
@@ -252,19 +264,43 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
 
   // MARK: Jobs
 
+  /// A failure is tried again: nothing else can be done for the tenant before this is.
+  private func finish(_ takeOver: TakeOver<LinuxPorts>) {
+    var takeOver = takeOver
+    let log = Log.Limited(log)
+    while !mustEnd {
+      do throws(JobFailure) {
+        switch try takeOver.step() {
+        case .again: break
+        case .retryAfter(let nanoseconds): pause(nanoseconds)
+        case .finished: return
+        }
+      } catch {
+        log.warning("tenant \(name): taking over: \(ProtocolError(error).message)")
+        pause(Self.failureDelayNanoseconds)
+      }
+    }
+  }
+
   private func runJobs() {
+    var lastAccepts: AcceptedRisks = []
     while let job = takeJob() {
       let options = monitor.withLock { self.options }
+      if job == .enable { lastAccepts = options.accepts }
       var work: any SteppedJob =
         switch job {
         case .enable:
           EnableJob(memory: memory, freeze: freeze, accepts: options.accepts)
         case .trim: TrimJob(memory: memory)
-        case .out: SwapOutJob(memory: memory)
+        case .out: OutJob(memory: memory, freeze: freeze, accepts: lastAccepts)
         case .disable: DisableJob(memory: memory, cleansUpGradually: options.cleansUpGradually)
         }
       var result = run(&work, job)
-      if let enable = work as? EnableJob<LinuxPorts> { result.warnings = Self.warnings(of: enable) }
+      if let enable = work as? EnableJob<LinuxPorts> {
+        (result.warnings, result.shortage) = (Self.warnings(of: enable), enable.shortage)
+      }
+      if let out = work as? OutJob<LinuxPorts> { report(out) }
+      waits.end()
       finishProgress(work.pages)
       jobEnded(result)
       startCleaning()
@@ -275,6 +311,15 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     enable.strangeMappings.map {
       "process \($0.process) (\($0.name)) maps the memory, and is none of the tenant's processes there: what it touches while "
         + "pages are out reads as zeros, for everybody. It should add-process, or unmap it"
+    }
+  }
+
+  private func report(_ out: OutJob<LinuxPorts>) {
+    if out.movedPages > 0 {
+      log.info("tenant \(name): out has moved \(out.movedPages) pages more, which enable had left for want of memory")
+    }
+    if let obstacle = out.obstacle {
+      log.warning("tenant \(name): what enable had left stays resident: \(ProtocolError(obstacle).message)")
     }
   }
 
@@ -289,13 +334,14 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   private func run(_ work: inout any SteppedJob, _ job: TenantJob) -> JobResult {
     do throws(JobFailure) {
       while true {
-        if mayNotGoOn(job) {
+        if mayNotGoOn(job, mayAbort: work.mayAbort) {
           work.abort()
           return JobResult(job: job, end: .aborted, failure: nil)
         }
         let step = try work.step()
         let pages = work.pages
         monitor.withLock { progress.pages = pages }
+        if job == .disable { waits.note(work.shortage) }
         switch step {
         case .again: break
         case .retryAfter(let nanoseconds):
@@ -311,7 +357,9 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   }
 
   /// `enable` ends for nobody but the tenant's death.
-  private func mayNotGoOn(_ job: TenantJob) -> Bool { monitor.withLock { isEnding || isAborting && job != .enable } }
+  private func mayNotGoOn(_ job: TenantJob, mayAbort: Bool) -> Bool {
+    monitor.withLock { isEnding || isAborting && job != .enable && mayAbort }
+  }
 
   private func pause(_ nanoseconds: UInt64) {
     let deadline = memory.ports.clock.nowNanoseconds + nanoseconds

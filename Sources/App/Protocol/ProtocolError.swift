@@ -2,7 +2,7 @@ internal import Adapters
 internal import Domain
 
 /// The error codes of PROTOCOL.md.
-enum ErrorCode: String, CaseIterable {
+enum ErrorCode: String, CaseIterable, Codable {
   case invalidRequest = "invalid-request"
   case tooLarge = "too-large"
   case unsupportedProtocol = "unsupported-protocol"
@@ -23,7 +23,7 @@ enum ErrorCode: String, CaseIterable {
 }
 
 /// A refused or failed request.
-struct ProtocolError: Error, Equatable {
+struct ProtocolError: Error, Equatable, Codable {
   let code: ErrorCode
   /// For people: names the field, the value and what would be right.
   let message: String
@@ -79,6 +79,14 @@ struct ProtocolError: Error, Equatable {
         .noSpace,
         "the swap directory's filesystem would have less free space than the floor (serve --keep-free). What is written "
           + "stays in the file and the rest in staging: free some disk space and try again")
+    case (ErrorNumber.noSpace, .limitSwapFile), (ErrorNumber.noSpace, .limitAllSwapFiles):
+      let (what, option) =
+        failure.operation == .limitSwapFile
+        ? ("the tenant's swap file has", "--swap-limit") : ("all swap files together have", "--swap-total-limit")
+      self.init(
+        .noSpace,
+        "\(what) reached the limit (serve \(option)). What is written stays in the file and the rest in staging: there is "
+          + "room again when pages that were written are removed or written anew, or after a disable")
     case (ErrorNumber.noSpace, _):
       self.init(.noSpace, "\(text). The pages stay in staging: free some disk space and try again")
     case (ErrorNumber.noMemory, _):

@@ -9,6 +9,7 @@ enum Request {
   case command(TenantCommand, CommandRequest)
   case status(tenant: String?)
   case list(after: String?)
+  case upgrade
 }
 
 struct RegisterRequest: Decodable {
@@ -127,6 +128,7 @@ struct DecodedRequest {
       return .command(command, try decode(CommandRequest.self, bytes))
     case "status": return .status(tenant: try decode(Tenant.self, bytes).tenant)
     case "add-process": return .addProcess(try decode(AddProcessRequest.self, bytes))
+    case "upgrade": return .upgrade
     case "list": return .list(after: try decode(After.self, bytes).after)
     default: break
     }

@@ -1,5 +1,5 @@
 /// A tenant's state as PROTOCOL.md names it.
-package enum TenantState: String, CaseIterable, Sendable {
+package enum TenantState: String, CaseIterable, Codable, Sendable {
   case ready = "Ready"
   case pending = "Pending"
   case trimInProgress = "TrimInProgress"
@@ -46,10 +46,13 @@ package enum LifecycleDecision: Equatable, Sendable {
 /// pages; it is told what it must know of them.
 package struct Lifecycle: Equatable, Sendable {
   package private(set) var job: TenantJob?
-  /// The state that the last job to end has left behind.
-  package private(set) var settled = TenantState.ready
+  /// Beside the running job: the state before it.
+  package private(set) var settled: TenantState
 
-  package init() {}
+  package init(settled: TenantState = .ready, job: TenantJob? = nil) {
+    self.settled = settled
+    self.job = job
+  }
 
   /// What the next worker makes of an earlier one's: the job that it died in is to be begun anew.
   ///

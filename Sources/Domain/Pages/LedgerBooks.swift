@@ -8,6 +8,8 @@ struct LedgerBooks: Sendable {
   var releasable: PageBitmap
   /// Removed by the tenant, and perhaps not carried out by the kernel yet.
   var discarding: PageBitmap
+  /// In the file, by a slot that was read wrong once.
+  var doubtful: PageBitmap
   var unreadable: PageBitmap
   /// Not unreadable any more, while processes may still fail at them.
   var unhealed: PageBitmap
@@ -16,24 +18,29 @@ struct LedgerBooks: Sendable {
   /// So may all pages be: an earlier worker has died, and what it knew of removals is lost.
   var allMayBeDiscarding = false
   var isClosing = false
+  /// What the last `enable` has left resident for want of memory.
+  var unmoved: [PageRange] = []
   var filePages = 0
   var slots: SwapSlots
+  var staleCursor = SwapSlot(0)
   var counters = FaultCounters()
 
   /// Whether processes may get SIGBUS at a page.
   func mayFail(_ page: Int) -> Bool { unreadable.contains(page) || unhealed.contains(page) }
 
   /// - Parameters:
+  ///   - slotLimit: how long the swap file may become, in slots.
   ///   - leftover: how many slots an earlier life has left content in.
   ///   - punching: which of those behind them are just being punched.
-  init(pageCount: Int, leftover: Int = 0, punching: SlotRange? = nil) {
+  init(pageCount: Int, slotLimit: Int = .max, leftover: Int = 0, punching: SlotRange? = nil) {
     recorded = PageBitmap(capacity: pageCount)
     staged = PageBitmap(capacity: pageCount)
     releasable = PageBitmap(capacity: pageCount)
     discarding = PageBitmap(capacity: pageCount)
+    doubtful = PageBitmap(capacity: pageCount)
     unreadable = PageBitmap(capacity: pageCount)
     unhealed = PageBitmap(capacity: pageCount)
-    slots = SwapSlots(capacity: pageCount)
+    slots = SwapSlots(capacity: pageCount, limit: slotLimit)
     if leftover > 0 || punching != nil { slots.adoptLeftover(length: leftover, punching: punching) }
   }
 

@@ -5,15 +5,19 @@
 /// which gate, is the services' business; the ledger keeps each step consistent in itself.
 package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked Sendable {  // guarded by `lock`
   package let pageCount: Int
+  private let slotLimit: Int
   private let table: Table
   private let lock: Lock
   private var books = LedgerBooks(pageCount: 0)
   /// Slots with content that nobody needs, from the file's beginning on, while the books are closed.
   private var leftover = 0
   private var punching: SlotRange?
+  private var joinCount = 0
 
-  package init(pageCount: Int, table: Table, lock: Lock) {
+  /// - Parameter slotLimit: how long the swap file may become, in slots.
+  package init(pageCount: Int, slotLimit: Int = .max, table: Table, lock: Lock) {
     self.pageCount = pageCount
+    self.slotLimit = slotLimit
     self.table = table
     self.lock = lock
   }
@@ -25,15 +29,25 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
 
   package func open() {
     locked {
-      books = LedgerBooks(pageCount: pageCount, leftover: leftover, punching: punching)
+      books = LedgerBooks(pageCount: pageCount, slotLimit: slotLimit, leftover: leftover, punching: punching)
       leftover = 0
     }
   }
+
+  /// Grows with every process that joins: one that comes in the middle of a freeze is not stopped.
+  package var joins: Int { locked { joinCount } }
+
+  package func processJoined() { locked { joinCount += 1 } }
 
   /// Monitoring is being ended: no process may join until that is done.
   package var isClosing: Bool { locked { books.isClosing } }
 
   package func setClosing(_ isClosing: Bool) { locked { books.isClosing = isClosing } }
+
+  /// Windows that the last `enable` has left resident, for want of memory. Forgotten when the books are closed.
+  package var unmoved: [PageRange] { locked { books.unmoved } }
+
+  package func setUnmoved(_ windows: [PageRange]) { locked { books.unmoved = windows } }
 
   /// - Precondition: every page is the guest's again, or the tenant is dead.
   package func close() {
@@ -51,7 +65,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// What that one knew of removals is lost: until they are settled, any page may be on its way out.
   package func rebuild() {
     locked {
-      books = LedgerBooks(pageCount: pageCount)
+      books = LedgerBooks(pageCount: pageCount, slotLimit: slotLimit)
       books.allMayBeDiscarding = true
       (leftover, punching) = (0, nil)
       var position = PageIndex(0)
@@ -182,6 +196,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
         return false
       }
       if old.state == .file { books.filePages -= 1 }
+      books.doubtful.remove(page.rawValue)
       books.unreadable.insert(page.rawValue)
       books.unhealed.remove(page.rawValue)
       setRecord(PageRecord(.unreadable, slot: slot), of: page)
@@ -189,8 +204,18 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     }
   }
 
-  /// The slot was read wrong once, and right in the end: trim must not leave the page to it.
-  package func distrust(_ slot: SwapSlot, of page: PageIndex) { locked { dropStale(slot, of: page) } }
+  /// The slot was read wrong once: trim must not leave the page to it. While the page is only there, that is kept in mind until
+  /// it is back; its install may have to be tried again, with a read that goes well.
+  package func distrust(_ slot: SwapSlot, of page: PageIndex) {
+    locked {
+      let record = table.record(of: page)
+      if record.state == .file, record.slot == slot {
+        books.doubtful.insert(page.rawValue)
+      } else {
+        dropStale(slot, of: page)
+      }
+    }
+  }
 
   /// The next consecutive slots, at or behind `start`, whose pages are in the file only (or could not be read before);
   /// they are pinned.
@@ -356,6 +381,27 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     }
   }
 
+  /// Whether the file's limit allows no further slot, for as long as no page gives one up.
+  package var slotsAreUsedUp: Bool { locked { punching == nil && books.slots.areUsedUp } }
+
+  /// Takes slots away from pages that are in the guest, which keep them for trim alone: to be called when slots are used up.
+  ///
+  /// - Parameter limit: slots looked at, at most.
+  /// - Returns: false when all have been looked at once since it was last false.
+  package func dropStaleSlots(limit: Int) -> Bool {
+    locked {
+      guard let run = books.slots.nextUsedRun(from: books.staleCursor, limit: limit) else {
+        books.staleCursor = SwapSlot(0)
+        return false
+      }
+      for slot in run where table.record(of: books.slots.owner(of: slot)).state == .guest {
+        dropStale(slot, of: books.slots.owner(of: slot))
+      }
+      books.staleCursor = run.upperBound
+      return true
+    }
+  }
+
   /// The batch is on disk. Pages that were touched or removed meanwhile are left alone, and their slots freed. To be
   /// called under the exclusive gate.
   ///
@@ -466,7 +512,9 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     case .staged:
       books.staged.remove(page.rawValue)
       books.releasable.insert(page.rawValue)
-    case .file: books.filePages -= 1
+    case .file:
+      books.filePages -= 1
+      books.doubtful.remove(page.rawValue)
     case .unreadable:
       books.unreadable.remove(page.rawValue)
       books.unhealed.insert(page.rawValue)
@@ -475,10 +523,11 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
 
   /// The page is the guest's.
   private func takeBack(_ page: PageIndex, _ old: PageRecord) {
+    let losesSlot = old.state == .unreadable || books.doubtful.contains(page.rawValue)
     leave(page, old)
     if old.state == .guest { return }
-    setRecord(old.state == .unreadable ? .guest : old.moved(to: .guest), of: page)
-    if old.state == .unreadable, let slot = old.slot { books.slots.free(slot) }
+    setRecord(losesSlot ? .guest : old.moved(to: .guest), of: page)
+    if losesSlot, let slot = old.slot { books.slots.free(slot) }
   }
 
   /// Frees a slot that a page elsewhere keeps for trimming.

@@ -5,6 +5,10 @@
 package struct SwapSlots: Sendable {
   /// The file never needs more slots than the tenant has pages.
   package let capacity: Int
+  /// No slot at or behind it is handed out: the file's largest length. Those that are taken there stay so.
+  package let limit: Int
+  /// Whether no slot can be handed out, and waiting for reads or punches to end would not change that.
+  package var areUsedUp: Bool { freedWhilePinned.count == 0 && findRun(1) == nil }
   /// Slots that hold something or are being written.
   package var usedCount: Int { used.count }
   /// Reads under way.
@@ -27,9 +31,10 @@ package struct SwapSlots: Sendable {
   /// Simultaneous reads that need no allocation of memory.
   private static let expectedPins = 64
 
-  package init(capacity: Int) {
+  package init(capacity: Int, limit: Int = .max) {
     precondition(capacity <= Int(UInt32.max), "more slots than an owner's number can tell")
     self.capacity = capacity
+    self.limit = min(capacity, limit)
     used = PageBitmap(capacity: capacity)
     punchable = PageBitmap(capacity: capacity)
     freedWhilePinned = PageBitmap(capacity: capacity)
@@ -147,22 +152,23 @@ package struct SwapSlots: Sendable {
   }
 
   private func findRun(_ wanted: Int) -> Range<Int>? {
-    guard used.count < capacity else { return nil }
+    guard used.count < limit else { return nil }
     var longest = 0..<0
     var position = searchStart
+    let bound = min(length, limit)
     for _ in 0..<Self.runsExamined {
-      guard let first = used.nextGap(from: position), first < length else { break }
-      let end = min(used.nextMember(from: first) ?? length, length)
+      guard let first = used.nextGap(from: position), first < bound else { break }
+      let end = min(used.nextMember(from: first) ?? bound, bound)
       if end - first >= wanted { return first..<(first + wanted) }
-      if end == length { break }  // it touches the file's end, and can grow with it
+      if end == bound { break }  // it touches the file's end, and can grow with it
       if end - first > longest.count { longest = first..<end }
       position = end
     }
     // Free slots at the file's end grow with it.
     let tail = used.lastMember(before: length).map { $0 + 1 } ?? 0
-    if capacity - tail >= min(wanted, longest.count + 1) { return tail..<min(tail + wanted, capacity) }
+    if limit - tail >= min(wanted, longest.count + 1) { return tail..<min(tail + wanted, limit) }
     if !longest.isEmpty { return longest }
-    guard let first = used.nextGap(from: 0) else { return nil }
-    return first..<min(used.nextMember(from: first) ?? capacity, first + wanted)
+    guard let first = used.nextGap(from: 0), first < limit else { return nil }
+    return first..<min(used.nextMember(from: first) ?? limit, limit, first + wanted)
   }
 }

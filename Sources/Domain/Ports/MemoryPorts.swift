@@ -22,6 +22,9 @@ extension GuestMemory {
 package protocol StagingMemory: Sendable {
   func isZero(_ page: PageIndex) -> Bool
   func checksum(of page: PageIndex) -> PageChecksum
+  /// Sees to it that so many pages more may be copied within the limit of all tenants' staging memory; what was reserved
+  /// before and not used is let go. False, and nothing is reserved, where the limit does not allow it.
+  func reserve(_ pages: Int) -> Bool
   /// The next copies in `range` that take memory, needed or not.
   func nextCopies(in range: PageRange) throws(PortFailure) -> PageRange?
   /// Gives the copies' memory back.
@@ -32,7 +35,7 @@ package protocol StagingMemory: Sendable {
 package protocol SwapFile: Sendable {
   associatedtype Buffer: ReadBuffer
   /// Writes staged pages, in order, to consecutive slots, all of them or failure; a short write is gone on with.
-  /// `ENOSPC` also where the configured floor of free disk space would be broken.
+  /// `ENOSPC` also where the configured floor of free disk space, or limit of all tenants' swap files, would be broken.
   func write(_ pages: [PageIndex], to slots: SlotRange) throws(PortFailure)
   /// Returns when everything written before would survive the loss of the page cache.
   func makeDurable() throws(PortFailure)

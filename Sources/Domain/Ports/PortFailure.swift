@@ -10,6 +10,8 @@ package enum PortOperation: String, Sendable {
   case createStaging = "creating staging memory"
   case writeSwapFile = "writing the swap file"
   case readSwapFile = "reading the swap file"
+  case limitSwapFile = "keeping the tenant's swap file within its limit"
+  case limitAllSwapFiles = "keeping all swap files within their limit"
   case flushSwapFile = "flushing the swap file"
   case punchSwapFile = "giving back disk space of the swap file"
   case truncateSwapFile = "emptying the swap file"

@@ -147,6 +147,7 @@ package protocol TenantPorts: Sendable {
   associatedtype Ahead: ReadAhead where Ahead.Buffer == File.Buffer
   associatedtype Process: MonitoredProcess where Process.Buffer == File.Buffer
   associatedtype Stopper: Freezer
+  associatedtype Headroom: MemoryHeadroom
   associatedtype Time: Clock
 
   var table: Table { get }
@@ -162,6 +163,7 @@ package protocol TenantPorts: Sendable {
   /// Who else maps the memory, as far as it can be told.
   func strangeMappings() -> [StrangeMapping]
   var freezer: Stopper { get }
+  var headroom: Headroom { get }
   var clock: Time { get }
   /// Makes the staging memory that `enable` fills, where there is none.
   func createStaging() throws(PortFailure)

@@ -15,6 +15,12 @@ package struct AddressMap: Equatable, Sendable {
     regions = map.regions.map { Mapped(address: $0.address, pages: $0.pages) }
   }
 
+  /// From what `mapped` has told.
+  package init(_ map: RegionMap, parts: [(address: UInt64, pages: PageRange)]) {
+    geometry = map.geometry
+    regions = parts.map { Mapped(address: $0.address, pages: $0.pages) }
+  }
+
   /// - Parameter addresses: one for each region, in the order of `register`, in bytes.
   package init(_ map: RegionMap, addresses: [UInt64]) throws(RegionError) {
     guard addresses.count == map.regions.count else {
@@ -83,6 +89,11 @@ package struct AddressMap: Equatable, Sendable {
   /// Calls `body` with the pages of each region that lie in an address range; parts outside of all regions are passed over.
   package func forEachPages(inAddresses start: UInt64, _ end: UInt64, _ body: (PageRange) -> Void) {
     for region in regions { if let part = part(of: region, inAddresses: start, end) { body(part) } }
+  }
+
+  /// The process maps pages, which it mapped nowhere.
+  package mutating func map(_ pages: PageRange, at address: UInt64) {
+    regions.append(Mapped(address: address, pages: pages))
   }
 
   /// The process has unmapped a range of addresses.

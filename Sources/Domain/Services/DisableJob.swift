@@ -1,5 +1,9 @@
 /// `disable`: brings everything back, first from staging, then from the swap file in file order, reading ahead; then stops
 /// monitoring, and empties the file. Faults are served all the while.
+///
+/// Memory: installed pages are charged to the tenant's control group, and what comes from the file is more than the machine
+/// had in use. (What comes from staging is given back chunk by chunk, so that one chunk more is in use for an instant.)
+/// Where a chunk has no room, the job waits, and holds nothing that others may need.
 package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   private typealias Completion = ReadCompletion<Ports.File.Buffer>
 
@@ -10,6 +14,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   }
 
   package private(set) var pages = 0
+  package private(set) var shortage: MemoryShortage?
   private let memory: TenantMemory<Ports>
   private let cleansUpGradually: Bool
   private var phase = Phase.staging
@@ -41,9 +46,26 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   }
 
   package mutating func abort() {
-    if let completion { end(completion) }
+    if let completion { end(completion, unseenFrom: installIndex) }
     completion = nil
-    while let late = memory.ports.readAhead.nextCompletion() { end(late) }
+    while let late = memory.ports.readAhead.nextCompletion() { end(late, unseenFrom: 0) }
+  }
+
+  // MARK: Memory
+
+  private mutating func hasRoom(for pages: Int, fromFile: Bool) -> Bool {
+    shortage = pages == 0 ? nil : memory.ports.headroom.shortage(of: pages, for: .returning(fromFile: fromFile))
+    return shortage == nil
+  }
+
+  /// What was read ahead is given up, and read again later: its buffers are of all tenants' one budget.
+  private mutating func waitForRoom() throws(JobFailure) -> JobStep {
+    abort()
+    fileCursor = SwapSlot(0)
+    do throws(PortFailure) {
+      _ = try memory.releaseStaging(limit: memory.map.geometry.hugePagePages)
+    } catch { throw .port(error) }
+    return .retryAfter(nanoseconds: RetryDelay.headroom)
   }
 
   // MARK: From staging
@@ -51,6 +73,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   private mutating func installFromStaging() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
     let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
+    guard hasRoom(for: min(limit, memory.ledger.counts.staged), fromFile: false) else { return try waitForRoom() }
     let stop: InstallResult.Stop? = memory.ports.gate.shared {
       guard let run = nextStagedRun(limit: limit) else {
         phase = .file
@@ -77,6 +100,9 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
 
   private mutating func installFromFile() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
+    guard hasRoom(for: min(memory.map.geometry.hugePagePages, memory.ledger.counts.file), fromFile: true) else {
+      return try waitForRoom()
+    }
     let wantsBuffer = !readAhead()
     if completion == nil {
       installIndex = 0
@@ -89,14 +115,15 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
       return .again
     }
     guard installIndex < completion.slots.count else {
-      end(completion)
+      end(completion, unseenFrom: completion.slots.count)
       self.completion = nil
       return .again
     }
     let slot = completion.slots.lowerBound + installIndex
     let page = memory.ledger.owner(of: slot)
     guard isRight(completion, at: installIndex) else { return try reread(page, slot, by: process) }
-    let run = consecutivePages(completion, from: installIndex)
+    var run = consecutivePages(completion, from: installIndex)
+    run = run.prefix(memory.map.geometry.hugePagePages)
     let stop: InstallResult.Stop? = memory.ports.gate.shared {
       // Look up again: pages may have come back, or been removed, while the disk was at work.
       let still = run.prefix { isInFile($0, slot: slot + run.lowerBound.distance(to: $0)) }
@@ -138,6 +165,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     let buffer = memory.ports.readAhead.spareBuffer
     let read = memory.readVerified(slot, of: page, into: buffer)
     let stop: InstallResult.Stop? = memory.ports.gate.shared {
+      memory.ledger.distrust(slot, of: page)  // reading it together with others went wrong
       guard isInFile(page, slot: slot) else {
         installIndex += 1
         return nil
@@ -151,7 +179,6 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
       }
       let before = pages
       let stop = install(page..<(page + 1), from: .buffer(buffer, index: 0), by: process)
-      memory.ledger.distrust(slot, of: page)  // reading it together with others went wrong
       installIndex += pages - before
       return stop
     }
@@ -175,7 +202,12 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     return record.slot == slot && (record.state == .file || record.state == .unreadable)
   }
 
-  private func end(_ completion: Completion) {
+  /// Slots that were read wrong are not trusted again, even where nobody has looked at what was read.
+  private func end(_ completion: Completion, unseenFrom first: Int) {
+    for index in first..<completion.slots.count where !isRight(completion, at: index) {
+      let slot = completion.slots.lowerBound + index
+      memory.ledger.distrust(slot, of: memory.ledger.owner(of: slot))
+    }
     memory.ledger.unpin(completion.slots)
     memory.ports.readAhead.giveBack(completion.buffer)
   }

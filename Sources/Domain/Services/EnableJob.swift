@@ -7,7 +7,7 @@ package enum FreezeMode: String, CaseIterable, Sendable {
 }
 
 /// What a client answers for.
-package struct AcceptedRisks: OptionSet, Sendable {
+package struct AcceptedRisks: OptionSet, Codable, Sendable {
   package let rawValue: Int
   package init(rawValue: Int) { self.rawValue = rawValue }
 
@@ -37,6 +37,7 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
   private let memory: TenantMemory<Ports>
   private let freeze: FreezeMode
   private let accepts: AcceptedRisks
+  private let followsUp: Bool
   /// Mappings that nobody has announced, and through which nothing has been touched yet.
   package private(set) var strangeMappings: [StrangeMapping] = []
   private var phase = Phase.begin
@@ -48,8 +49,21 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
     self.memory = memory
     self.accepts = accepts
     self.freeze = freeze
+    followsUp = false
     move = MoveService(memory: memory)
   }
+
+  /// Moves what an `enable` has left for want of memory.
+  init(followingUp memory: TenantMemory<Ports>, freeze: FreezeMode, accepts: AcceptedRisks) {
+    self.memory = memory
+    self.accepts = accepts
+    self.freeze = freeze
+    followsUp = true
+    move = MoveService(memory: memory, windows: memory.ledger.unmoved)
+  }
+
+  package var shortage: MemoryShortage? { move.shortage }
+  package var mayAbort: Bool { !move.holdsProtection }
 
   package mutating func step() throws(JobFailure) -> JobStep {
     do throws(JobFailure) {
@@ -67,8 +81,11 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
     }
   }
 
-  /// `enable` is not ended by commands; this is for a tenant that has died.
-  package mutating func abort() { resume() }
+  /// `enable` itself is not ended by commands: this is for a tenant that has died, and for the part of `out` that follows up.
+  package mutating func abort() {
+    if followsUp { memory.ledger.setUnmoved(move.windowsLeft) }
+    resume()
+  }
 
   private mutating func begin() throws(JobFailure) -> JobStep {
     wasOpen = memory.ledger.isOpen
@@ -87,7 +104,7 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
     } else {
       try startMonitoring()
     }
-    memory.ledger.resetCounters()
+    if !followsUp { memory.ledger.resetCounters() }
     let now = memory.ports.clock.nowNanoseconds
     switch freeze {
     case .caller:
@@ -130,11 +147,12 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
 
   /// Once all are stopped, no task is inside a removal. What was read of removals is applied under the exclusive gate, and no
   /// process joins under it, so nothing is open then.
-  private func settleIfStopped() throws(PortFailure) -> Bool {
+  private mutating func settleIfStopped() throws(PortFailure) -> Bool {
     guard try memory.ports.freezer.allStopped() else { return false }
     return try memory.ports.gate.exclusive { () throws(PortFailure) in
       guard try memory.ports.freezer.allStopped() else { return false }
       memory.ledger.settleAllDiscards()
+      if freeze == .signal { move.joinsWhenStopped = memory.ledger.joins }
       return true
     }
   }
@@ -146,8 +164,15 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
   }
 
   private mutating func moveOn() throws(JobFailure) -> JobStep {
+    if let joins = move.joinsWhenStopped, memory.ledger.joins != joins {
+      try requestStop()  // somebody has joined, and runs
+      return .again
+    }
     let step = try move.step()
-    if step == .finished { resume() }
+    if step == .finished {
+      memory.ledger.setUnmoved(move.windowsLeft)
+      resume()
+    }
     return step
   }
 

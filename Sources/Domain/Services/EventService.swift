@@ -103,6 +103,7 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
       // One that was forked just as monitoring ended stays registered until the next end: its faults are served with zeros.
       guard let child = process.takeChild(number) else { return }
       memory.ports.append(child)
+      memory.ledger.processJoined()
       report.children.append(child)
     }
   }

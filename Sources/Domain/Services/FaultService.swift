@@ -51,7 +51,7 @@ package struct FaultService<Ports: TenantPorts>: Sendable {
     let read = memory.readVerified(slot, of: page, into: buffer)
     let outcome = memory.ports.gate.shared { () -> FaultOutcome? in
       if read == .wrong { return ledger.pageUnreadable(page, slot: slot) ? poison(page, process) : nil }
-      defer { if read == .rightInTheEnd { ledger.distrust(slot, of: page) } }
+      if read == .rightInTheEnd { ledger.distrust(slot, of: page) }
       let record = ledger.record(of: page)
       guard record.state == .file, record.slot == slot else { return nil }  // it came back, or was removed, meanwhile
       return install(page, from: .buffer(buffer, index: 0), counting: .file, process)

@@ -25,10 +25,19 @@ package enum JobFailure: Error, Equatable, Sendable {
 package protocol SteppedJob {
   /// Pages handled so far.
   var pages: Int { get }
+  /// Why it waits for memory, or has ended early for want of it.
+  var shortage: MemoryShortage? { get }
+  /// Whether `abort` would leave nothing half done. Where not, the next steps bring it there.
+  var mayAbort: Bool { get }
   /// After a throw the job is over, and has cleaned up behind itself.
   mutating func step() throws(JobFailure) -> JobStep
   /// Ends the job between two steps, and leaves nothing half done.
   mutating func abort()
+}
+
+extension SteppedJob {
+  package var shortage: MemoryShortage? { nil }
+  package var mayAbort: Bool { true }
 }
 
 /// How long steps wait before they try again, in nanoseconds.
@@ -37,6 +46,8 @@ enum RetryDelay {
   static let event: UInt64 = 50_000
   /// Memory must become free.
   static let memory: UInt64 = 10_000_000
+  /// A control group or the machine must have room again.
+  static let headroom: UInt64 = 100_000_000
   /// A process must stop.
   static let freeze: UInt64 = 200_000
   /// A slot's read must end.

@@ -3,8 +3,16 @@
 /// A window under one exclusive hold of the gate: protect (every process) → list extents → copy → record *punching* →
 /// punch → see the hole → record *staged* → lift protection. What a punch leaves behind (a pinned page) is restored from
 /// the staged copy while protection stands.
+///
+/// Memory: a window is copied before it is punched, so the machine must have one window more for an instant; after that
+/// it has what it had. The charges move, though: from the tenant's control group (which is relieved) to the daemon's own.
+/// So what must have room is the machine and the daemon's group, for each window anew; the tenant's never. Where both are
+/// under one limit, that counts a window as lost which the punch gives back: on the safe side. Without room the move ends
+/// with what it has, and the windows that are left stay resident.
 package struct MoveService<Ports: TenantPorts> {
   package private(set) var pages = 0
+  /// While processes are stopped: how many had joined by then. Nothing is moved once there are more, which run on.
+  package var joinsWhenStopped: Int?
   private let memory: TenantMemory<Ports>
   /// Windows with data, found before the first is moved; then taken from the end. Each window's extents then end where the
   /// holes of the one moved before begin: asking for the end of an extent walks over all of it (SEEK_HOLE).
@@ -15,21 +23,49 @@ package struct MoveService<Ports: TenantPorts> {
   /// A window whose protection could not be lifted yet.
   private var protectedWindow: PageRange?
   private var pieces: [PageRange] = []
+  /// Why it has ended before everything was moved.
+  package private(set) var shortage: MemoryShortage?
 
   package init(memory: TenantMemory<Ports>) { self.memory = memory }
+
+  /// - Parameter windows: what an earlier move has left; nothing else is moved.
+  package init(memory: TenantMemory<Ports>, windows: [PageRange]) {
+    self.memory = memory
+    self.windows = windows
+    regionIndex = memory.map.regions.count
+  }
+
+  /// What is not moved yet, once all windows are known.
+  package var windowsLeft: [PageRange] { windows }
+  package var holdsProtection: Bool { protectedWindow != nil }
 
   package mutating func step() throws(JobFailure) -> JobStep {
     if let window = protectedWindow, !(try mapped { () throws(PortFailure) in try liftProtection(of: window) }) {
       return .retryAfter(nanoseconds: RetryDelay.event)
     }
     if try mapped({ () throws(PortFailure) in try listWindows() }) { return .again }
-    guard let window = windows.last else { return .finished }
+    guard shortage == nil, let window = windows.last else { return .finished }
+    shortage = memory.ports.headroom.shortage(of: window.count, for: .staging)
+    if shortage != nil { return .again }
     let isMoved = try mapped { () throws(PortFailure) in
-      try memory.ports.gate.exclusive { () throws(PortFailure) in try move(window) }
+      try memory.ports.gate.exclusive { () throws(PortFailure) in
+        // Protection does not stop readers, who could see what a punch of pinned pages leaves behind.
+        if let joinsWhenStopped, memory.ledger.joins != joinsWhenStopped { return false }
+        return try move(window)
+      }
     }
+    if shortage == .stagingLimit, try mapped({ () throws(PortFailure) in try giveRoom() }) { shortage = nil }
+    if shortage != nil { return .again }
     guard isMoved else { return .retryAfter(nanoseconds: RetryDelay.event) }
     windows.removeLast()
     return .again
+  }
+
+  /// Gives copies back that nobody needs any more, and that count all the same.
+  ///
+  /// - Returns: false where there are none.
+  private func giveRoom() throws(PortFailure) -> Bool {
+    try memory.releaseStaging(limit: memory.map.geometry.hugePagePages) > 0
   }
 
   /// Lifts what protection is left after a failure.
@@ -69,7 +105,15 @@ package struct MoveService<Ports: TenantPorts> {
       if try process.protect(window) == .eventPending { return false }
     }
     try listPieces(in: window)
-    if !pieces.isEmpty { try copyAndPunch(window) }
+    let count = pieces.reduce(0) { $0 + $1.count }
+    if count > 0 {
+      if memory.ports.staging.reserve(count) {
+        defer { _ = memory.ports.staging.reserve(0) }
+        try copyAndPunch(window)
+      } else {
+        shortage = .stagingLimit
+      }
+    }
     _ = try liftProtection(of: window)
     return true
   }
@@ -94,7 +138,9 @@ package struct MoveService<Ports: TenantPorts> {
       for piece in pieces { try guest.copyToStaging(piece) }
     } catch {
       for piece in pieces { ledger.copyAbandoned(piece) }
-      throw error
+      guard error.errorNumber == ErrorNumber.noMemory else { throw error }
+      shortage = .kernel
+      return
     }
     for piece in pieces { ledger.pagesPunching(piece) }
     var failure: PortFailure?

@@ -11,9 +11,14 @@ package struct SwapOutJob<Ports: TenantPorts>: SteppedJob {
     let ledger = memory.ledger
     guard let batch = ledger.beginWrite(from: cursor, limit: memory.map.geometry.hugePagePages) else {
       if ledger.counts.staged == 0 { return .finished }
-      defer { cursor = PageIndex(0) }
-      // Only slots whose reads have not ended can be wanting.
-      return cursor == PageIndex(0) ? .retryAfter(nanoseconds: RetryDelay.slot) : .again
+      if cursor > PageIndex(0) {
+        cursor = PageIndex(0)
+        return .again
+      }
+      // Either every slot is taken that the file's limit allows, or some whose reads have not ended are wanting.
+      guard ledger.slotsAreUsedUp else { return .retryAfter(nanoseconds: RetryDelay.slot) }
+      if ledger.dropStaleSlots(limit: memory.map.geometry.hugePagePages) { return .again }
+      throw .port(PortFailure(.limitSwapFile, errorNumber: ErrorNumber.noSpace))
     }
     do throws(PortFailure) {
       // A page that is touched meanwhile may be written as anything: its record has changed then, and the slot is freed.

@@ -4,10 +4,11 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
   package let ports: Ports
   package let ledger: PageLedger<Ports.Table, Ports.Lock>
 
-  package init(map: RegionMap, ports: Ports) {
+  /// - Parameter slotLimit: how long the swap file may become, in pages.
+  package init(map: RegionMap, ports: Ports, slotLimit: Int = .max) {
     self.map = map
     self.ports = ports
-    ledger = PageLedger(pageCount: map.pageCount, table: ports.table, lock: ports.lock)
+    ledger = PageLedger(pageCount: map.pageCount, slotLimit: slotLimit, table: ports.table, lock: ports.lock)
   }
 
   /// Takes in another process that maps the memory: once this is true, its faults can be served.
@@ -26,6 +27,7 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
       if ledger.isClosing { return false }
       if ledger.isOpen { try process.register() }
       ports.append(process)
+      ledger.processJoined()
       return true
     }
   }

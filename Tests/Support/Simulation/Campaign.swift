@@ -39,7 +39,7 @@ package struct Campaign: Sendable {
     }
     report(count, of: count, since: start)
     Self.say(
-      "simulation \"\(name)\" from seed \(first): \(total.steps) steps, \(total.movedPages) pages moved, "
+      "simulation \"\(name)\" from seed \(first): \(total.steps) steps, \(total.movedPages) pages moved (\(total.followedUpPages) by out), "
         + "\(total.writtenPages) written, trimmed \(total.zeroPages) zero and \(total.unchangedPages) unchanged"
         + (flavour.mayDie
           ? "; \(total.deaths) workers died, \(total.deathsInTakeOver) of them while they took over\n" : "\n")

@@ -17,9 +17,17 @@ final class RemoveCall {
   let range: PageRange
   /// Of the model.
   let begun: Int
-  var isRead = false
+  private(set) var isRead = false
+  /// When its event was read, as a number of the model's clock.
+  private(set) var read: Int
+
+  func isRead(at clock: Int) {
+    isRead = true
+    read = clock
+  }
 
   init(range: PageRange, begun: Int) {
+    read = begun
     self.range = range
     self.begun = begun
   }

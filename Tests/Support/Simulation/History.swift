@@ -8,6 +8,8 @@ package struct HistoryOutcome: Sendable {
   /// Of each port call that could have been made to fail, with how many error numbers.
   package var failureChoices: [Int] = []
   package var movedPages = 0
+  /// Of these, by `out`.
+  package var followedUpPages = 0
   package var writtenPages = 0
   package var zeroPages = 0
   package var unchangedPages = 0
@@ -18,6 +20,7 @@ package struct HistoryOutcome: Sendable {
   mutating func add(_ other: HistoryOutcome) {
     steps += other.steps
     movedPages += other.movedPages
+    followedUpPages += other.followedUpPages
     writtenPages += other.writtenPages
     zeroPages += other.zeroPages
     unchangedPages += other.unchangedPages
@@ -36,6 +39,7 @@ package final class History: @unchecked Sendable {  // belongs to whoever holds 
   /// How many of the plan's commands have begun; a job that runs is that of the last.
   var commandsBegun = 0
   var outcome = HistoryOutcome()
+  var lastFreeze = FreezeMode.caller
   var isOver = false
   private var worker: SimulatedWorker
 

@@ -46,12 +46,16 @@ package struct HistoryPlan: Sendable {
     /// Workers die, and others take over.
     package var mayDie = false
 
+    /// Memory, staging and the swap file have limits.
+    package var isTight = false
+
     package init(
       faults: FaultInjector.Plan = .none, corruptsPerMille: Int = 0, mayPin: Bool = true, mayKill: Bool = true,
-      style: Style = .mixed, isShared: Bool = false, mayDie: Bool = false
+      style: Style = .mixed, isShared: Bool = false, isTight: Bool = false, mayDie: Bool = false
     ) {
       self.mayDie = mayDie
       self.isShared = isShared
+      self.isTight = isTight
       self.style = style
       self.faults = faults
       self.corruptsPerMille = corruptsPerMille
@@ -85,6 +89,11 @@ package struct HistoryPlan: Sendable {
   package var readBufferPages: Int
   /// Whether the tenant has come to rest before the last disable.
   package var restsBeforeEnd: Bool
+  /// How often there is no memory, in a thousand looks.
+  package var shortagesPerMille = 0
+  /// How many pages staging memory and the swap file may have; nil is no limit.
+  package var stagingLimit: Int?
+  package var slotLimit: Int?
   package var commands: [Command]
   package var tasks: [Task]
   package var deaths: [WorkerDeath] = []
@@ -142,6 +151,12 @@ package struct HistoryPlan: Sendable {
         Command(action: kill, pauseNanoseconds: 0), at: random.below(commands.count + 1))
     }
     if flavour.mayDie { deaths = WorkerDeath.some(&random, commandCount: commands.count) }
+    guard flavour.isTight else { return }
+    shortagesPerMille = random.pick([0, 50, 300])
+    if random.chance(perMille: 700) {
+      stagingLimit = random.within(geometry.hugePagePages...max(pageCount, geometry.hugePagePages))
+    }
+    if random.chance(perMille: 500) { slotLimit = random.within(1...pageCount) }
   }
 
   /// Enable, out, enable, trim, out, disable, enable, disable.
@@ -244,7 +259,6 @@ package struct HistoryPlan: Sendable {
   /// Somebody holds pages of some huge pages. Their readers may see zeros while they move (only write protection stands
   /// then), so every `enable` is one with stopped tasks.
   private mutating func pin(_ layout: Layout, _ random: inout SimulationRandom) {
-    if !KnownTrouble.lateProcessesMeetPinnedPages { joinDelays = joinDelays.map { _ in nil } }
     for _ in 0..<random.within(1...4) {
       let request = random.pick(requests)
       let page = geometry.pages(inBytes: request.offset) + random.below(geometry.pages(inBytes: request.size))
@@ -269,7 +283,8 @@ extension HistoryPlan: CustomStringConvertible {
       let operations = task.operations.map(\.text).joined(separator: ", ")
       return "task \(number) of process \(task.process)\(task.faultsInKernel ? " (in the kernel)" : ""): \(operations)"
     }
-    let outside = "\(processCount) processes; \(pinnedHugePages.count) pinned; \(policy); \(faults)"
+    let limits = "\(shortagesPerMille) shortages per mille, limits \(stagingLimit ?? -1) and \(slotLimit ?? -1)"
+    let outside = "\(limits); \(processCount) processes; \(pinnedHugePages.count) pinned; \(policy); \(faults)"
     return "seed \(seed); huge pages of \(geometry.hugePagePages); \(regions.joined(separator: "; ")); \(outside)\n"
       + "  commands: \(commands.joined(separator: "; "))\n  deaths: \(deaths)\n  \(tasks.joined(separator: "\n  "))"
   }

@@ -3,7 +3,4 @@ enum KnownTrouble {
   /// pwrite failing to repair what a punch left behind as zeros (a pinned page). The staged copy is kept then, but the
   /// guest reads the zeros. Pages that a memfd has can be written: the call does not fail in Linux.
   static let repairMayFail = false
-  /// A process that joins while `enable` has stopped the others runs on. Should a page be pinned, it may read the zeros that a
-  /// punch leaves in place, in the moment before they are repaired: protection does not stop readers.
-  static let lateProcessesMeetPinnedPages = false
 }

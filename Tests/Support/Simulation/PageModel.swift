@@ -18,7 +18,7 @@ package struct PageModel: Sendable {
   }
 
   private var pages: [Page]
-  private var clock = 0
+  package private(set) var clock = 0
 
   package init(_ contents: [UInt64?]) { pages = contents.map { Page(value: $0 ?? 0) } }
 
@@ -49,10 +49,10 @@ package struct PageModel: Sendable {
     }
   }
 
-  /// MADV_DONTNEED has ended: what was written before it may be gone.
-  package mutating func forgettingDone(_ page: PageIndex, begun: Int) {
+  /// MADV_DONTNEED has ended: what was written before its event was read may be gone.
+  package mutating func forgettingDone(_ page: PageIndex, read: Int) {
     pages[page.rawValue].removesUnderWay -= 1
-    if pages[page.rawValue].written < begun { pages[page.rawValue].mayBeZero = true }
+    if pages[page.rawValue].written <= read { pages[page.rawValue].mayBeZero = true }
   }
 
   package mutating func mayBecomeUnreadable(_ page: PageIndex) { pages[page.rawValue].mayBeUnreadable = true }

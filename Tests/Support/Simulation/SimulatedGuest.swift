@@ -24,6 +24,8 @@ package struct SimulatedGuest: GuestMemory {
     kernel.enter("guest.copyToStaging(\(pages.text))")
     kernel.checkOneRegion(pages, "copyToStaging")
     kernel.perhapsStraySignal()
+    kernel.reservedPages = (kernel.reservedPages ?? 0) - pages.count
+    if kernel.reservedPages ?? -1 < 0 { kernel.fail("\(pages.text) is copied, and no room was reserved") }
     kernel.memory.forgetListing(of: pages)
     let failing = kernel.injector.failure(among: [ErrorNumber.noMemory, ErrorNumber.inputOutput])
     let end = failing == nil ? pages.count : kernel.random.below(pages.count)

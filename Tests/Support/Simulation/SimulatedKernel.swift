@@ -15,6 +15,9 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
   package internal(set) var guest: [UInt64?]
   package internal(set) var staging: [UInt64?]
   package internal(set) var stagingExists = false
+  let stagingLimit: Int
+  /// What the job that moves pages may still copy.
+  var reservedPages: Int?
   package internal(set) var processes: [SimulatedProcess] = []
   package internal(set) var tasks: [TenantTask] = []
   /// Huge pages (file, number) in which somebody has pinned a page.
@@ -55,6 +58,7 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
     guest = plan.contents
     staging = [UInt64?](repeating: nil, count: map.pageCount)
     model = PageModel(plan.contents)
+    stagingLimit = plan.stagingLimit ?? .max
     returns = [Int](repeating: 0, count: map.pageCount)
     pinned = plan.pinnedHugePages
     mayDie = !plan.deaths.isEmpty

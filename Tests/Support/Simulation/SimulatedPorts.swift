@@ -10,6 +10,7 @@ package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belon
   package let file: SimulatedSwapFile
   package let readAhead: SimulatedReadAhead
   package let freezer: SimulatedFreezer
+  package let headroom: SimulatedHeadroom
   package let clock: SimulatedClock
   package var processes: [SimulatedProcess] { kernel.processes.filter(\.isKnown) }
 
@@ -20,10 +21,13 @@ package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belon
     gate = SimulatedGate(kernel: kernel)
     guest = SimulatedGuest(kernel: kernel)
     staging = SimulatedStaging(kernel: kernel)
-    file = SimulatedSwapFile(kernel: kernel, corruptsPerMille: plan.corruptsPerMille)
+    file = SimulatedSwapFile(
+      kernel: kernel, corruptsPerMille: plan.corruptsPerMille,
+      slotLimit: min(kernel.map.pageCount, plan.slotLimit ?? .max))
     readAhead = SimulatedReadAhead(
       kernel: kernel, file: file, buffers: plan.readBuffers, capacityPages: plan.readBufferPages)
     freezer = SimulatedFreezer(kernel: kernel)
+    headroom = SimulatedHeadroom(kernel: kernel, shortagesPerMille: plan.shortagesPerMille)
     clock = SimulatedClock(scheduler: kernel.scheduler)
   }
 
@@ -41,6 +45,7 @@ package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belon
       kernel: kernel, file: file, buffers: plan.readBuffers, capacityPages: plan.readBufferPages)
     freezer = SimulatedFreezer(kernel: kernel)
     clock = other.clock
+    headroom = other.headroom
   }
 
   package func append(_ process: SimulatedProcess) {

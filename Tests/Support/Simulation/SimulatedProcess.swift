@@ -157,7 +157,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     for call in told { tell(of: call) }
     while batch.count < largestBatch, !pendingRemoves.isEmpty {
       let call = pendingRemoves.removeFirst()
-      call.isRead = true
+      call.isRead(at: kernel.model.clock)
       switch kernel.defect {
       case .removesAreSwallowed: break
       case .removesAreToldLate: toldLate.append(call)

@@ -13,6 +13,13 @@ package struct SimulatedStaging: StagingMemory {
     return kernel.checksum(of: kernel.readStaging(page))
   }
 
+  package func reserve(_ pages: Int) -> Bool {
+    kernel.enter("staging.reserve(\(pages))")
+    let used = kernel.staging.reduce(0) { $0 + ($1 == nil ? 0 : 1) }
+    kernel.reservedPages = used + pages > kernel.stagingLimit && pages > 0 ? nil : pages
+    return kernel.reservedPages != nil
+  }
+
   package func nextCopies(in range: PageRange) throws(PortFailure) -> PageRange? {
     kernel.enter("staging.nextCopies(\(range.text))")
     if kernel.defect == .forgottenCopiesStay { return nil }

@@ -17,8 +17,10 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
   /// Writes that go on after their end.
   private var late: [(slot: Int, page: PageIndex)] = []
   package private(set) var isEmpty = true
+  private let slotLimit: Int
 
-  init(kernel: SimulatedKernel, corruptsPerMille: Int) {
+  init(kernel: SimulatedKernel, corruptsPerMille: Int, slotLimit: Int) {
+    self.slotLimit = slotLimit
     self.kernel = kernel
     self.corruptsPerMille = corruptsPerMille
   }
@@ -26,7 +28,7 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
   package func write(_ pages: [PageIndex], to target: SlotRange) throws(PortFailure) {
     kernel.enterBlocking("file.write(\(pages.map(\.rawValue)) to \(target.text))")
     if pages.count != target.count { kernel.fail("\(pages.count) pages are written to \(target.count) slots") }
-    if target.upperBound.rawValue > kernel.map.pageCount {
+    if target.upperBound.rawValue > slotLimit {
       kernel.fail("\(target.text) is beyond the swap file's largest length")
     }
     writeLate()

@@ -44,9 +44,12 @@ extension SimulatedWorker {
       history.outcome.zeroPages += job.zeroPages
       history.outcome.unchangedPages += job.unchangedPages
     case .out:
-      var job = SwapOutJob(memory: memory)
+      var job = OutJob(memory: memory, freeze: history.lastFreeze)
       finish(run(&job, abortsAfter: command.abortsAfter))
       history.outcome.writtenPages += job.pages
+      history.outcome.movedPages += job.movedPages
+      history.outcome.followedUpPages += job.movedPages
+      checkNobodyIsStopped()
     case .disable:
       if kernel.defect == .unregisteredEarly { unregisterAll() }
       var job = DisableJob(memory: memory, cleansUpGradually: kernel.random.chance(perMille: 300))
@@ -81,6 +84,7 @@ extension SimulatedWorker {
   }
 
   private func enable(_ freeze: FreezeMode, isPaused: Bool) {
+    history.lastFreeze = freeze
     let wasOpen = memory.ledger.isOpen
     if freeze == .caller, isPaused {
       kernel.isPausedByCaller = true
@@ -97,16 +101,18 @@ extension SimulatedWorker {
     } else {
       finish(end)
     }
-    if kernel.processes.contains(where: { $0.isToStop }) {
-      kernel.fail("enable has ended, and left the tenant stopped")
-    }
+    checkNobodyIsStopped()
     kernel.isPausedByCaller = false
+  }
+
+  private func checkNobodyIsStopped() {
+    if kernel.processes.contains(where: { $0.isToStop }) { kernel.fail("a job has ended, and left the tenant stopped") }
   }
 
   private func run<Job: SteppedJob>(_ job: inout Job, abortsAfter: Int?) -> JobEnd {
     var steps = 0
     while true {
-      if steps == abortsAfter || isTenantGone || isDead {
+      if isTenantGone || isDead || job.mayAbort && abortsAfter.map({ steps >= $0 }) == true {
         job.abort()
         return .aborted
       }
@@ -137,6 +143,8 @@ extension SimulatedWorker {
   func check(_ failure: JobFailure) {
     switch failure {
     case .tenantGone: if !isTenantGone { kernel.fail("a job says that the tenant is gone, and it lives") }
+    case .port(PortFailure(.limitSwapFile, errorNumber: ErrorNumber.noSpace)):
+      if plan.slotLimit == nil { kernel.fail("the swap file reaches a limit, and has none") }
     case .unreadable, .port, .freezeTimedOut, .kernelAccess, .strangeMapping:
       let isExcused = kernel.injector.failures > 0 || plan.corruptsPerMille > 0 || plan.commands.contains { $0.isKill }
       if !isExcused { kernel.fail("a job fails, and nothing was made to fail: \(failure)") }

@@ -19,7 +19,7 @@ final class SimulatedWorker: @unchecked Sendable {  // belongs to whoever holds 
     self.plan = plan
     self.ports = ports
     kernel = ports.kernel
-    memory = TenantMemory(map: kernel.map, ports: ports)
+    memory = TenantMemory(map: kernel.map, ports: ports, slotLimit: plan.slotLimit ?? .max)
     queue = SimulatedFaultQueue(kernel: kernel, limit: plan.queueLimit)
   }
 

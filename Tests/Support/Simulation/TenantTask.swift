@@ -142,7 +142,7 @@ package final class TenantTask: @unchecked Sendable {  // belongs to whoever hol
   private func forget(_ call: RemoveCall) {
     for page in call.range {
       process.unmap(page)
-      kernel.model.forgettingDone(page, begun: call.begun)
+      kernel.model.forgettingDone(page, read: call.read)
     }
   }
 

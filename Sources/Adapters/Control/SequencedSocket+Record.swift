@@ -1,0 +1,59 @@
+internal import Glibc
+
+/// A connection whose requests outlive the process that serves it.
+extension SequencedSocket {
+  /// Takes the packet that `peek` has seen, into the record. Descriptors that come along once more are closed.
+  package func take(into record: RequestRecord) throws(SystemError) {
+    let raw = descriptor.raw
+    let next = try checked("looking at a packet's length") {
+      recv(raw, nil, 0, Int32(MSG_PEEK) | Int32(MSG_TRUNC) | Int32(MSG_DONTWAIT))
+    }
+    let space = record.prepare(bytes: next)
+    var control = [UInt64](repeating: 0, count: RequestRecord.controlBytes / 8)
+    // Safety: all pointers of the header live until recvmmsg has returned; the record's next user does not follow them.
+    let (_, errorNumber) = control.withUnsafeMutableBytes { ancillary in
+      var vector = iovec(iov_base: space.baseAddress, iov_len: space.count)
+      return withUnsafeMutablePointer(to: &vector) { vector in
+        record.received.pointee.msg_hdr = msghdr()
+        record.received.pointee.msg_hdr.msg_iov = vector
+        record.received.pointee.msg_hdr.msg_iovlen = 1
+        record.received.pointee.msg_hdr.msg_control = ancillary.baseAddress
+        record.received.pointee.msg_hdr.msg_controllen = ancillary.count
+        return retryingInterrupts {
+          recvmmsg(raw, record.received, 1, Int32(MSG_DONTWAIT) | Int32(MSG_CMSG_CLOEXEC), nil)
+        }
+      }
+    }
+    if errorNumber != 0 { throw SystemError("taking a packet", errorNumber: errorNumber) }
+    // There is room for none beside the credentials, unless the socket is one without credentials.
+    let count = record.received.pointee.msg_hdr.msg_controllen
+    control.withUnsafeBytes { _ = ControlMessage.descriptors(in: $0, count: count) }
+    guard record.phase == .taken else { throw SystemError("taking a packet", errorNumber: ECONNRESET) }
+  }
+
+  /// Sends the reply to the record's request, and clears it.
+  ///
+  /// - Returns: false when the other end does not read, and this one does not wait.
+  package func send(_ bytes: [UInt8], ending record: RequestRecord) throws(SystemError) -> Bool {
+    var bytes = bytes
+    let raw = descriptor.raw
+    // Safety: all pointers of the header live until sendmmsg has returned; the record's next user does not follow them.
+    let (count, errorNumber) = bytes.withUnsafeMutableBytes { data in
+      var vector = iovec(iov_base: data.baseAddress, iov_len: data.count)
+      return withUnsafeMutablePointer(to: &vector) { vector in
+        record.sent.pointee.msg_hdr = msghdr()
+        record.sent.pointee.msg_hdr.msg_iov = vector
+        record.sent.pointee.msg_hdr.msg_iovlen = 1
+        return retryingInterrupts {
+          sendmmsg(raw, record.sent, 1, Int32(MSG_NOSIGNAL) | Int32(MSG_EOR) | Int32(MSG_DONTWAIT))
+        }
+      }
+    }
+    if count >= 0 {
+      record.clear()
+      return true
+    }
+    if errorNumber == EAGAIN { return false }
+    throw SystemError("sending a reply", errorNumber: errorNumber)
+  }
+}

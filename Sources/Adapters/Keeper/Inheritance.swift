@@ -1,0 +1,85 @@
+internal import Glibc
+
+/// Descriptors that a process passes on to the program that it executes, and those that a service manager passes to it.
+enum Inheritance {
+  /// "NUMBER PROCESS": the descriptor of the list, and whom it is meant for; children see the variable too.
+  private static let variable = "SWAP_MONITOR_HELD"
+  private static let entryBytes = 20
+
+  /// Has the descriptors stay open, and the next program told.
+  ///
+  /// - Returns: the list, to be kept until the program is executed.
+  static func pass(_ held: [HeldKey: Descriptor]) throws(SystemError) -> Descriptor {
+    var bytes: [UInt8] = []
+    for (key, descriptor) in held { bytes += LinkPacket.bytes(of: key) + LinkPacket.bytes(of: descriptor.raw) }
+    let list = try makeMemoryFile("swap-monitor-held", containing: bytes)
+    // Safety: the caller is about to execute; setenv and another thread's getenv must not meet (setenv(3)).
+    setenv(variable, "\(list.raw) \(getpid())", 1)
+    for descriptor in Array(held.values) + [list] { descriptor.setClosesOnExecute(false) }
+    return list
+  }
+
+  /// Undoes `pass`, where nothing could be executed.
+  static func takeBack(_ held: [HeldKey: Descriptor]) {
+    unsetenv(variable)
+    for descriptor in held.values { descriptor.setClosesOnExecute(true) }
+  }
+
+  /// What `pass` has left, once.
+  static func passed() -> [HeldKey: Descriptor] {
+    let words = (Machine.environment(variable) ?? "").split(separator: " ").map { Int32($0) }
+    unsetenv(variable)
+    guard words.count == 2, words[1] == getpid(), let raw = words[0], let list = adopt(raw) else { return [:] }
+    var held: [HeldKey: Descriptor] = [:]
+    let bytes = contents(of: list) ?? []
+    // Safety: only whole entries are read.
+    bytes.withUnsafeBytes { bytes in
+      for offset in stride(from: 0, to: bytes.count - entryBytes + 1, by: entryBytes) {
+        let number = bytes.loadUnaligned(fromByteOffset: offset + 16, as: Int32.self)
+        held[LinkPacket.key(in: bytes, at: offset)] = adopt(number)
+      }
+    }
+    return held
+  }
+
+  /// What a service manager has opened or kept for us (sd_listen_fds(3)), once.
+  ///
+  /// - Parameters:
+  ///   - first: the number that the first one has.
+  ///   - environment: the value of a variable.
+  static func fromServiceManager(
+    first: Int32 = 3, environment: (String) -> String? = { Machine.environment($0) }
+  ) -> [HeldKey: Descriptor] {
+    let process = environment("LISTEN_PID").flatMap { Int32($0) }
+    let count = environment("LISTEN_FDS").flatMap { Int32($0) } ?? 0
+    let names = (environment("LISTEN_FDNAMES") ?? "").split(separator: ":", omittingEmptySubsequences: false)
+    for variable in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] { unsetenv(variable) }
+    guard process == getpid(), (1...1_000_000).contains(count) else { return [:] }
+    var held: [HeldKey: Descriptor] = [:]
+    for number in 0..<count {
+      guard let descriptor = adopt(first + number) else { continue }
+      if Int(number) < names.count, let key = HeldKey(name: names[Int(number)]) {
+        held[key] = descriptor
+      } else if isListening(descriptor) {
+        // Who accepts is told by epoll, and must not be held up when a client has gone away again.
+        _ = fcntl(descriptor.raw, F_SETFL, fcntl(descriptor.raw, F_GETFL) | O_NONBLOCK)
+        held[.activatedSocket] = descriptor
+      }
+    }
+    return held
+  }
+
+  private static func adopt(_ raw: Int32) -> Descriptor? {
+    fcntl(raw, F_SETFD, FD_CLOEXEC) == 0 ? Descriptor(owning: raw) : nil
+  }
+
+  private static func isListening(_ descriptor: Descriptor) -> Bool {
+    func option(_ name: Int32) -> Int32? {
+      var value: Int32 = 0
+      var length = socklen_t(MemoryLayout<Int32>.size)
+      return getsockopt(descriptor.raw, SOL_SOCKET, name, &value, &length) == 0 ? value : nil
+    }
+    return option(SO_ACCEPTCONN) == 1 && option(SO_DOMAIN) == AF_UNIX
+      && option(SO_TYPE) == Int32(SOCK_SEQPACKET.rawValue)
+  }
+}

@@ -1,0 +1,223 @@
+internal import Glibc
+
+/// Holds every descriptor that matters, and has a worker do everything else: when that dies of anything, the next one is
+/// handed them all. One thread, which parses nothing that a client sent.
+package final class Keeper {
+  /// Of all that one worker leaves for the next one, this link and the tables.
+  package static let layoutVersion = 1
+
+  /// Starts a worker with its end of the link.
+  typealias Start = @Sendable (_ program: WorkerProgram, _ link: Descriptor) throws(SystemError) -> ProcessHandle
+
+  private var held: [HeldKey: Descriptor]
+  private let signals: EndSignals
+  private let description: KeeperDescription
+  private let start: Start
+  private let layoutQuestion: [String]
+  private let log: (String) -> Void
+  private let serviceManager: ServiceManager?
+
+  private var program: WorkerProgram
+  /// What ran before an upgrade whose worker has not served yet.
+  private var formerProgram: WorkerProgram?
+  private var delay = RestartDelay()
+  private var endIsAsked = false
+  /// No worker has served, and none has left anything: one that can't start is the daemon that can't.
+  private var isFirstStart: Bool
+
+  /// - Parameters:
+  ///   - keeperArguments: of this program, for a worker that has to become the keeper.
+  ///   - held: what is held already.
+  ///   - signals: made before any other thread.
+  ///   - endsWorkerWithItself: else the worker becomes the keeper when this one dies.
+  package convenience init(
+    workerArguments: [String], keeperArguments: [String], held: [HeldKey: Descriptor], signals: EndSignals,
+    endsWorkerWithItself: Bool, log: @escaping (String) -> Void
+  ) throws(SystemError) {
+    try self.init(
+      executable: "/proc/self/exe", layoutQuestion: ["layout-version"], keeperArguments: keeperArguments, held: held,
+      signals: signals, endsWorkerWithItself: endsWorkerWithItself,
+      serviceManagerAddress: Machine.environment("NOTIFY_SOCKET"), log: log, start: Self.starting(workerArguments))
+  }
+
+  init(
+    executable: String, layoutQuestion: [String], keeperArguments: [String], held: [HeldKey: Descriptor],
+    signals: EndSignals, endsWorkerWithItself: Bool, serviceManagerAddress: String?, log: @escaping (String) -> Void,
+    start: @escaping Start
+  ) throws(SystemError) {
+    self.held = held
+    self.signals = signals
+    self.log = log
+    self.start = start
+    self.layoutQuestion = layoutQuestion
+    program = WorkerProgram(executable: executable)
+    // (As the worker runs the same program or, after an upgrade, a newer one, /proc/self/exe is right in the worker too.)
+    description = KeeperDescription(
+      process: getpid(), endsWorkerWithItself: endsWorkerWithItself, executable: executable,
+      words: [program.path] + keeperArguments)
+    isFirstStart = held.keys.allSatisfy { $0.group == 0 }
+    var serviceManager: ServiceManager?
+    do throws(SystemError) {
+      serviceManager = try serviceManagerAddress.map { address throws(SystemError) in
+        try ServiceManager(address: address)
+      }
+    } catch { log("\(error)") }
+    self.serviceManager = serviceManager
+    for (key, descriptor) in held { store(descriptor, as: key) }
+  }
+
+  /// What this process was given: by a worker's `becomeKeeper`, and by a service manager. To be called once.
+  package static func inherited() -> [HeldKey: Descriptor] {
+    Inheritance.fromServiceManager().merging(Inheritance.passed()) { $1 }
+  }
+
+  /// Runs until the worker has ended in order.
+  ///
+  /// - Returns: the exit code.
+  package func run() throws(SystemError) -> Int32 {
+    while true {
+      let begin = SystemClock().nowNanoseconds
+      do throws(SystemError) {
+        let worker = try startWorker()
+        let end = serve(worker)
+        if let code = judge(end, of: worker) { return code }
+        if worker.isBeingReplaced { continue }
+      } catch {
+        if isFirstStart { throw error }
+        log("no worker can be started, trying again: \(error)")
+      }
+      rest(nanoseconds: delay.next(livedNanoseconds: SystemClock().nowNanoseconds - begin))
+    }
+  }
+
+  static func starting(_ arguments: [String]) -> Start {
+    { program, link throws(SystemError) in
+      // The signals to end with wait until the worker takes them: one that came too early would only kill it.
+      try ChildProcess.spawn(program.executable, name: program.path, arguments, blocked: [SIGTERM, SIGINT]) {
+        posix_spawn_file_actions_adddup2(&$0, link.raw, KeeperLink.workerDescriptor)
+      }
+    }
+  }
+
+  private func startWorker() throws(SystemError) -> KeptWorker {
+    let (start, program) = (self.start, self.program)
+    let worker = try KeptWorker(inventory: held, description: description) { link throws(SystemError) in
+      try start(program, link)
+    }
+    if endIsAsked { worker.send(SIGTERM) }
+    return worker
+  }
+
+  private func serve(_ worker: KeptWorker) -> KeptWorker.End {
+    while true {
+      let events = worker.wait(signals: signals)
+      if events.hasSignal && signals.take() != nil {
+        endIsAsked = true
+        worker.send(SIGTERM)
+      }
+      if events.hasPacket || events.hasEnded {
+        // What a worker said before its end counts.
+        while let packet = worker.receive() {
+          if !handle(packet, from: worker) {
+            log("worker \(worker.handle.pid) sends what makes no sense: killing it")
+            worker.send(SIGKILL)
+          }
+        }
+      }
+      if events.hasEnded { return worker.reap() }
+    }
+  }
+
+  /// - Returns: false for what no worker sends.
+  private func handle(_ packet: Packet, from worker: KeptWorker) -> Bool {
+    guard !packet.isTruncated, let message = LinkPacket(packet.bytes) else { return false }
+    switch message.kind {
+    case .hold:
+      if packet.lostDescriptors { return worker.answer(LinkPacket(.refused)) }  // this process has no number left
+      guard message.keys.count == packet.descriptors.count, !message.keys.isEmpty else { return false }
+      let entries = zip(message.keys, packet.descriptors)
+      let replaced = message.keys.filter { held[$0] != nil }
+      for (key, descriptor) in entries { held[key] = descriptor }
+      let isAnswered = worker.answer(LinkPacket(.done))
+      replaced.forEach(forget)
+      for (key, descriptor) in entries { store(descriptor, as: key) }
+      return isAnswered
+    case .drop: drop(message.keys)
+    case .dropGroup:
+      guard let group = message.keys.first?.group else { return false }
+      drop(held.keys.filter { $0.group == group })
+    case .ready:
+      worker.isReady = true
+      isFirstStart = false
+      formerProgram = nil
+      tellServiceManager { manager throws(SystemError) in try manager.tellReady() }
+    case .upgrade: return upgrade(worker)
+    case .inventory, .inventoryEnd, .done, .refused: return false
+    }
+    return true
+  }
+
+  private func upgrade(_ worker: KeptWorker) -> Bool {
+    switch program.successor(question: layoutQuestion) {
+    case .refused(let reason): return worker.answer(LinkPacket(.refused, text: Array(reason.utf8)))
+    case .usable(let next):
+      log("replacing worker \(worker.handle.pid) by the program that is at \(next.path) now")
+      formerProgram = program
+      program = next
+      worker.isBeingReplaced = true
+      let isAnswered = worker.answer(LinkPacket(.done))
+      worker.send(SIGKILL)
+      return isAnswered
+    }
+  }
+
+  /// - Returns: the daemon's exit code, where this was its end.
+  private func judge(_ end: KeptWorker.End, of worker: KeptWorker) -> Int32? {
+    let how: String
+    switch end {
+    case .exit(0):
+      tellServiceManager { manager throws(SystemError) in try manager.tellStopping() }
+      drop(Array(held.keys))
+      return 0
+    case .exit(let code) where isFirstStart: return code
+    case .exit(let code): how = "has ended with exit code \(code)"
+    case .signal(let number): how = "was killed by signal \(number)"
+    }
+    if worker.isBeingReplaced { return nil }
+    log("worker \(worker.handle.pid) \(how); starting another")
+    if let formerProgram, !worker.isReady {
+      log("the new program has not come to serve: going back to the one before")
+      program = formerProgram
+      self.formerProgram = nil
+    }
+    return nil
+  }
+
+  /// Waits, and still hears signals.
+  private func rest(nanoseconds: UInt64) {
+    let deadline = SystemClock().nowNanoseconds + nanoseconds
+    while true {
+      let now = SystemClock().nowNanoseconds
+      guard now < deadline else { return }
+      let ready = Readable.wait(for: [signals.descriptor], timeoutNanoseconds: deadline - now)
+      if !ready.isEmpty && signals.take() != nil { endIsAsked = true }
+    }
+  }
+
+  private func drop(_ keys: [HeldKey]) {
+    for key in keys where held.removeValue(forKey: key) != nil { forget(key) }
+  }
+
+  private func forget(_ key: HeldKey) {
+    tellServiceManager { manager throws(SystemError) in try manager.remove(key) }
+  }
+
+  private func store(_ descriptor: Descriptor, as key: HeldKey) {
+    tellServiceManager { manager throws(SystemError) in try manager.store(descriptor, as: key) }
+  }
+
+  private func tellServiceManager(_ body: (ServiceManager) throws(SystemError) -> Void) {
+    guard let serviceManager else { return }
+    do throws(SystemError) { try body(serviceManager) } catch { log("\(error)") }
+  }
+}

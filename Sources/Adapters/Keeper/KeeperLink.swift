@@ -1,0 +1,151 @@
+internal import Glibc
+
+/// The worker's side of what ties it to its keeper.
+package final class KeeperLink: @unchecked Sendable {  // its fields are guarded by `mutex`
+  /// What a worker finds open at its start.
+  package static let workerDescriptor: Int32 = 3
+
+  private let mutex = PlainMutex()
+  private let socket: SequencedSocket
+  private let keeper: KeeperDescription
+  private var entries: [HeldKey: Descriptor] = [:]
+  /// The keeper is dead: what is held is only recorded, for `becomeKeeper`.
+  private var isAlone = false
+
+  /// Reads what the keeper hands over first: all that is held.
+  package init(socket descriptor: Descriptor) throws(SystemError) {
+    descriptor.setClosesOnExecute(true)
+    socket = SequencedSocket(adopting: descriptor)
+    var entries: [HeldKey: Descriptor] = [:]
+    var description: KeeperDescription?
+    while description == nil {
+      guard case .packet(let packet) = try socket.receive() else {
+        throw SystemError("taking over from the keeper", errorNumber: ECONNRESET)
+      }
+      let message = LinkPacket(packet.bytes)
+      switch message?.kind {
+      case .inventory where message?.keys.count == packet.descriptors.count:
+        for (key, descriptor) in zip(message?.keys ?? [], packet.descriptors) { entries[key] = descriptor }
+      case .inventoryEnd: description = message.flatMap { KeeperDescription($0.text) }
+      default: throw SystemError("taking over from the keeper", errorNumber: packet.lostDescriptors ? EMFILE : EPROTO)
+      }
+    }
+    guard let description else { throw SystemError("taking over from the keeper", errorNumber: EPROTO) }
+    keeper = description
+    self.entries = entries
+    guard description.endsWorkerWithItself else { return }
+    _ = c_prctl(Linux.PR_SET_PDEATHSIG, UInt(SIGKILL))
+    // It may have died just before.
+    if getppid() != description.process { throw SystemError("staying with the keeper", errorNumber: ESRCH) }
+  }
+
+  /// This worker is to die with its keeper, as it will in an instant, and not to become one.
+  package var endsWithKeeper: Bool { keeper.endsWorkerWithItself }
+
+  /// To be watched for a hang-up only: the keeper is dead.
+  package var descriptor: Descriptor { socket.descriptor }
+
+  /// Everything that is held now.
+  package var held: [HeldKey: Descriptor] { locked { entries } }
+
+  /// Returns once the keeper has the descriptors. What was held under a key is replaced. With the keeper dead, they are
+  /// recorded and go to the next one.
+  package func hold(_ added: [(key: HeldKey, descriptor: Descriptor)]) throws(SystemError) {
+    mutex.lock()
+    defer { mutex.unlock() }
+    for start in stride(from: 0, to: added.count, by: LinkPacket.keyLimit) {
+      let batch = added[start..<min(start + LinkPacket.keyLimit, added.count)]
+      let answer = try ask(LinkPacket(.hold, keys: batch.map(\.key)), descriptors: batch.map(\.descriptor))
+      if answer?.kind == .refused { throw SystemError("handing descriptors to the keeper", errorNumber: EMFILE) }
+      for (key, descriptor) in batch { entries[key] = descriptor }
+    }
+  }
+
+  package func drop(_ key: HeldKey) {
+    locked { if entries.removeValue(forKey: key) != nil { tell(LinkPacket(.drop, keys: [key])) } }
+  }
+
+  package func drop(group: UInt64) {
+    locked {
+      let remaining = entries.filter { $0.key.group != group }
+      guard remaining.count < entries.count else { return }
+      entries = remaining
+      tell(LinkPacket(.dropGroup, keys: [HeldKey(group: group, role: 0)]))
+    }
+  }
+
+  /// Holds a new memfd with these bytes.
+  package func store(_ bytes: [UInt8], as key: HeldKey) throws(SystemError) {
+    try hold([(key, makeMemoryFile("swap-monitor-stored", containing: bytes))])
+  }
+
+  /// What `store` has left; nil where there is none.
+  package func stored(_ key: HeldKey) -> [UInt8]? { locked { entries[key] }.flatMap { contents(of: $0) } }
+
+  /// This worker serves now: from here on, only its orderly end (exit code 0) ends the keeper.
+  package func tellReady() { locked { tell(LinkPacket(.ready)) } }
+
+  /// Has this worker replaced by the program that is at its path now.
+  ///
+  /// - Returns: why that can't be; nil where this process is about to be killed.
+  package func upgrade() -> String? {
+    mutex.lock()
+    defer { mutex.unlock() }
+    do throws(SystemError) {
+      guard let answer = try ask(LinkPacket(.upgrade)) else { return "the keeper is dead" }
+      return answer.kind == .refused ? String(decoding: answer.text, as: UTF8.self) : nil
+    } catch { return "\(error)" }
+  }
+
+  /// Executes the keeper's program in this process and passes on everything held.
+  ///
+  /// - Returns: only where that failed.
+  package func becomeKeeper() -> SystemError {
+    mutex.lock()
+    defer { mutex.unlock() }
+    do throws(SystemError) {
+      let list = try Inheritance.pass(entries)
+      // Safety: the words live until execv fails; where it does not, nothing of this process lives on.
+      var words = keeper.words.map { strdup($0) } + [nil]
+      execv(keeper.executable, &words)
+      let failure = SystemError("executing \(keeper.executable)", errorNumber: errno)
+      for word in words { free(word) }
+      Inheritance.takeBack(entries)
+      withExtendedLifetime(list) {}
+      return failure
+    } catch { return error }
+  }
+
+  private func locked<Result>(_ body: () -> Result) -> Result {
+    mutex.lock()
+    defer { mutex.unlock() }
+    return body()
+  }
+
+  /// Needs the lock. A living keeper that can't be told (no memory) only holds more than it has to.
+  private func tell(_ message: LinkPacket) {
+    do throws(SystemError) { try send(message, []) } catch {}
+  }
+
+  /// Needs the lock.
+  ///
+  /// - Returns: nil with the keeper dead.
+  private func ask(_ message: LinkPacket, descriptors: [Descriptor] = []) throws(SystemError) -> LinkPacket? {
+    try send(message, descriptors)
+    guard !isAlone else { return nil }
+    guard case .packet(let packet) = try socket.receive() else {
+      isAlone = true
+      return nil
+    }
+    guard let answer = LinkPacket(packet.bytes) else { throw SystemError("asking the keeper", errorNumber: EPROTO) }
+    return answer
+  }
+
+  private func send(_ message: LinkPacket, _ descriptors: [Descriptor]) throws(SystemError) {
+    guard !isAlone else { return }
+    do throws(SystemError) { _ = try socket.send(message.bytes, descriptors: descriptors) } catch {
+      guard error.errorNumber == EPIPE || error.errorNumber == ECONNRESET else { throw error }
+      isAlone = true
+    }
+  }
+}

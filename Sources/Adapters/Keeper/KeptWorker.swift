@@ -1,0 +1,112 @@
+internal import Glibc
+
+/// A running worker, as its keeper sees it.
+final class KeptWorker {
+  let handle: ProcessHandle
+  var isReady = false
+  /// Another program is to follow it, so its death is none to complain of.
+  var isBeingReplaced = false
+  private let socket: SequencedSocket
+  private var isLinked: Bool { deadlineNanoseconds == nil }
+  /// A worker that has closed its link is on its way out; what can leave nothing behind any more shall not go on.
+  private var deadlineNanoseconds: UInt64?
+  private static let endLimitNanoseconds: UInt64 = 5_000_000_000
+  /// What is yet to be handed over; the last packet is the inventory's end.
+  private var inventory: [(packet: LinkPacket, descriptors: [Descriptor])]
+
+  /// - Parameters:
+  ///   - start: starts the process with that end of the link.
+  init(
+    inventory held: [HeldKey: Descriptor], description: KeeperDescription,
+    start: (Descriptor) throws(SystemError) -> ProcessHandle
+  ) throws(SystemError) {
+    // Safety: both numbers are new, and owned from here on.
+    var ends: [Int32] = [0, 0]
+    let kind = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue)
+    try checked("socketpair") { socketpair(AF_UNIX, kind, 0, &ends) }
+    let (ours, theirs) = (Descriptor(owning: ends[0]), Descriptor(owning: ends[1]))
+    // The keeper waits for nobody; the worker waits for the keeper.
+    try checked("O_NONBLOCK") { fcntl(ours.raw, F_SETFL, O_NONBLOCK) }
+    socket = SequencedSocket(adopting: ours)
+    let entries = Array(held)
+    inventory = stride(from: 0, to: entries.count, by: LinkPacket.keyLimit).map { start in
+      let batch = entries[start..<min(start + LinkPacket.keyLimit, entries.count)]
+      return (LinkPacket(.inventory, keys: batch.map(\.key)), batch.map(\.value))
+    }
+    inventory.append((LinkPacket(.inventoryEnd, text: description.text), []))
+    inventory.reverse()
+    handle = try start(theirs)
+  }
+
+  struct Events {
+    let hasSignal: Bool
+    let hasPacket: Bool
+    let hasEnded: Bool
+  }
+
+  /// Waits for what there is to do, and hands over meanwhile.
+  func wait(signals: EndSignals) -> Events {
+    let wanted = Int16(POLLIN) | (inventory.isEmpty ? 0 : Int16(POLLOUT))
+    var polls = [
+      pollfd(fd: signals.descriptor.raw, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: handle.descriptor.raw, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: isLinked ? socket.descriptor.raw : -1, events: wanted, revents: 0),
+    ]
+    let timeout = deadlineNanoseconds == nil ? -1 : Int32(Self.endLimitNanoseconds / 1_000_000)
+    _ = retryingInterrupts { poll(&polls, nfds_t(polls.count), timeout) }
+    if let deadlineNanoseconds, SystemClock().nowNanoseconds >= deadlineNanoseconds { send(SIGKILL) }
+    if polls[2].revents & Int16(POLLOUT) != 0 { handOver() }
+    return Events(
+      hasSignal: polls[0].revents != 0, hasPacket: polls[2].revents & ~Int16(POLLOUT) != 0,
+      hasEnded: polls[1].revents != 0)
+  }
+
+  private func handOver() {
+    while let next = inventory.last {
+      do throws(SystemError) {
+        guard try socket.send(next.packet.bytes, descriptors: next.descriptors) else { return }
+      } catch {
+        // Too many descriptors are on their way (unix(7), ETOOMANYREFS): the worker takes them out. Any other error is
+        // the worker's death, which is seen soon.
+        usleep(10_000)
+        return
+      }
+      inventory.removeLast()
+    }
+  }
+
+  /// - Returns: nil when nothing is there, or ever will be.
+  func receive() -> Packet? {
+    guard isLinked else { return nil }
+    do throws(SystemError) {
+      switch try socket.receive() {
+      case .packet(let packet): return packet
+      case .nothingYet: return nil
+      case .closed: break
+      }
+    } catch {}
+    deadlineNanoseconds = SystemClock().nowNanoseconds + Self.endLimitNanoseconds
+    return nil
+  }
+
+  /// - Returns: false when the worker does not read its answers.
+  func answer(_ message: LinkPacket) -> Bool {
+    do throws(SystemError) { return try socket.send(message.bytes) } catch { return true }  // it is dead
+  }
+
+  func send(_ signal: Int32) {
+    do throws(SystemError) { try handle.send(signal) } catch {}  // it is dead
+  }
+
+  enum End: Equatable {
+    case exit(Int32)
+    case signal(Int32)
+  }
+
+  /// To be called once it has ended.
+  func reap() -> End {
+    var status: Int32 = 0
+    _ = retryingInterrupts { waitpid(handle.pid, &status, 0) }
+    return status & 0x7F == 0 ? .exit(status >> 8 & 0xFF) : .signal(status & 0x7F)
+  }
+}

@@ -1,0 +1,227 @@
+internal import Adapters
+internal import Domain
+
+/// What a worker does first: it takes over connections and tenants that an earlier one has left with the keeper.
+extension Server {
+  func takeOver() throws(SystemError) {
+    let held = link.held
+    adoptConnections(held)
+    for group in Set(held.keys.filter { $0.role == HeldRole.tenantRecord.rawValue }.map(\.group)).sorted() {
+      try adoptTenant(group, held)
+    }
+    // What belongs to nobody: a registration that was not finished (and is asked for again below), a connection half held.
+    for group in Set(held.keys.map(\.group))
+    where group != 0 && connections[group] == nil && tenants[Tenant.Identifier(serial: group)] == nil {
+      link.drop(group: group)
+    }
+    for tenant in tenants.values where connections[tenant.connection] == nil && !tenant.isLeaving {
+      apply(Tenant.Command(command: .unregister, connection: nil, waits: false), to: tenant)
+    }
+    for connection in connections.values.sorted(by: { $0.token < $1.token }) { replay(connection, held) }
+    if !tenants.isEmpty { log.info("took over \(tenants.count) tenants and \(connections.count) connections") }
+  }
+
+  private func adoptConnections(_ held: [HeldKey: Descriptor]) {
+    for (key, descriptor) in held where key.role == HeldRole.socket.rawValue {
+      guard let record = held[HeldRole.request.key(key.group)] else { continue }
+      do throws(SystemError) {
+        let socket = SequencedSocket(adopting: descriptor)
+        let connection = Connection(
+          token: key.group, socket: socket, peer: try socket.peer(), record: try RequestRecord(adopting: record))
+        try loop.add(descriptor, token: key.group)
+        connections[key.group] = connection
+      } catch { log.warning("connection \(key.group) is lost: \(error)") }
+    }
+  }
+
+  // MARK: Tenants
+
+  /// - Throws: where nothing can be served for the tenant, for want of memory say; another worker tries again.
+  private func adoptTenant(_ group: UInt64, _ held: [HeldKey: Descriptor]) throws(SystemError) {
+    let holdings = TenantHoldings(link: link, group: group)
+    guard let record = link.stored(HeldRole.tenantRecord.key(group)).flatMap({ TenantRecord($0) }),
+      let lifecycle = record.lifecycle, let freeze = FreezeMode(rawValue: record.freeze),
+      let tables = held[HeldRole.tables.key(group)], let swapFile = held[HeldRole.swapFile.key(group)]
+    else { return log.error("what is held of tenant \(group) can't be understood; it is given up") }
+    let memfds = all(.memfd, of: group, held).map(\.descriptor)
+    let map: RegionMap
+    let files: [GuestFile]
+    do {
+      files = try memfds.enumerated().map {
+        try GuestFileInspection.inspect($0.element, number: $0.offset, geometry: configuration.shared.geometry)
+      }
+      map = try RegionMap(record.requests, files: files, geometry: configuration.shared.geometry)
+    } catch { return log.error("tenant \(record.name) can't be taken over, and is given up: \(error)") }
+    let ports = try LinuxPorts(
+      map: map, memfds: memfds, files: files, shared: configuration.shared, holdings: holdings,
+      kept: TenantHoldings.Kept(tables: tables, swapFile: swapFile, staging: held[HeldRole.staging.key(group)]))
+    let memory = TenantMemory(
+      map: map, ports: ports, slotLimit: configuration.shared.limits.slots ?? .max)
+    for process in try processes(of: group, held, memory) { ports.append(process) }
+    letGoOn(memory)
+    let identifier = Tenant.Identifier(serial: group)
+    let runtime = try makeRuntime(identifier, name: record.name, memory: memory, freeze: freeze)
+    let tenant = Tenant(
+      identifier: identifier, name: record.name, user: record.user, connection: record.connection, freeze: freeze,
+      runtime: runtime)
+    tenant.restore(record, lifecycle)
+    try start(tenant)
+    tenants[identifier] = tenant
+    names[tenant.name] = identifier
+    connections[tenant.connection]?.tenant = identifier
+    do throws(RegionError) { try claims.claim(record.requests, files: files, tenant: tenant.name) } catch {
+      log.error("tenant \(tenant.name): its memory is claimed twice: \(error)")
+    }
+    try watchAll(of: tenant)
+    if let job = lifecycle.job { runtime.begin(job, options: tenant.options) }
+  }
+
+  private func start(_ tenant: Tenant) throws(SystemError) {
+    guard tenant.lifecycle.settled != .ready || tenant.lifecycle.job != nil else {
+      return try tenant.runtime.start()  // nothing was monitored
+    }
+    let clock = SystemClock()
+    let begin = clock.nowNanoseconds
+    var takeOver = TakeOver(memory: tenant.runtime.memory)
+    do throws(PortFailure) { try takeOver.begin() } catch {
+      throw SystemError(
+        "taking over tenant \(tenant.name): \(error.operation.rawValue)", errorNumber: error.errorNumber)
+    }
+    if takeOver.lostChildren > 0 {
+      log.error(
+        "tenant \(tenant.name): \(takeOver.lostChildren) forked children came just as the worker died, and can't be served: "
+          + "what they touch reads as zeros")
+    }
+    try tenant.runtime.start(takeOver)
+    log.info(
+      "tenant \(tenant.name): taken over in \((clock.nowNanoseconds - begin) / 1000) us; "
+        + "\(tenant.lifecycle.state.rawValue)")
+  }
+
+  private func watchAll(of tenant: Tenant) throws(SystemError) {
+    var unknown: [UserfaultProcess] = []
+    for process in tenant.runtime.memory.ports.processes {
+      if process.handle == nil { unknown.append(process) } else { try watch(process, of: tenant) }
+    }
+    if !unknown.isEmpty { adopt(unknown, by: tenant) }
+  }
+
+  private func processes(of group: UInt64, _ held: [HeldKey: Descriptor], _ memory: TenantMemory<LinuxPorts>)
+    throws(SystemError) -> [UserfaultProcess]
+  {
+    var found: [UserfaultProcess] = []
+    for (index, userfaultfd) in all(.userfaultfd, of: group, held) {
+      let record = link.stored(HeldRole.processRecord.key(group, index)).flatMap { ProcessRecord($0) }
+      var handle: ProcessHandle?
+      if let pidfd = held[HeldRole.pidfd.key(group, index)] {
+        // One that is dead by now is noticed as ever.
+        do throws(SystemError) { handle = try ProcessHandle(pidfd: pidfd) } catch { continue }
+      } else if record?.isForked == false {
+        continue  // it was just joining, and asks again
+      }
+      let events = try held[HeldRole.events.key(group, index)].map { (file) throws(SystemError) in
+        try EventBuffer(adopting: file)
+      }
+      let process = try UserfaultProcess(
+        userfaultfd: userfaultfd, handle: handle, map: memory.map, staging: memory.ports.staging,
+        addresses: record?.addresses(memory.map), isForked: record?.isForked ?? true, events: events)
+      memory.ports.holdings.adopt(process, index: index)
+      memory.ports.mappingSearch.follow(process)
+      found.append(process)
+    }
+    return found
+  }
+
+  /// Whom the earlier worker had stopped. Pages that were being moved are protected still.
+  private func letGoOn(_ memory: TenantMemory<LinuxPorts>) {
+    let pids = Set(memory.ports.holdings.recordedStops)
+    for handle in memory.ports.processes.compactMap(\.handle) where pids.contains(handle.pid) { handle.letGoOn() }
+    if !pids.isEmpty { memory.ports.holdings.drop(.stops) }
+  }
+
+  private func all(_ role: HeldRole, of group: UInt64, _ held: [HeldKey: Descriptor]) -> [(
+    index: Int, descriptor: Descriptor
+  )] {
+    held.filter { $0.key.group == group && $0.key.role == role.rawValue }
+      .map { (Int($0.key.index), $0.value) }.sorted { $0.index < $1.index }
+  }
+
+  // MARK: Requests
+
+  /// A request that an earlier worker had taken, and not answered.
+  private func replay(_ connection: Connection, _ held: [HeldKey: Descriptor]) {
+    guard let bytes = connection.record.request else {
+      link.drop(requestDescriptorsOf: connection.token, held)
+      return
+    }
+    let descriptors = all(.requestDescriptor, of: connection.token, held).map(\.descriptor)
+    connection.requestDescriptors = descriptors.count
+    connection.isReplayed = true
+    if case .accepted(let serial) = connection.record.phase, answerAccepted(serial, bytes, connection) { return }
+    handle(
+      Packet(
+        bytes: bytes, descriptors: descriptors, isTruncated: connection.record.isTruncated, lostDescriptors: false),
+      connection)
+  }
+
+  /// The request's command had begun a job, or joined one.
+  ///
+  /// - Returns: false where the job never began: the request is carried out anew.
+  private func answerAccepted(_ serial: UInt64, _ bytes: [UInt8], _ connection: Connection) -> Bool {
+    let decoded = DecodedRequest(bytes)
+    let (command, name, waits): (TenantCommand, String?, Bool)
+    switch decoded.request {
+    case .success(.command(let given, let body)):
+      (command, name, waits) = (given, body.tenant, given == .enable || body.wait == true)
+    case .success(.unregister(let given)): (command, name, waits) = (.unregister, given, true)
+    default: return false
+    }
+    connection.pendingIdentifier = decoded.id
+    let identifier = name.flatMap { names[$0] } ?? (name == nil ? connection.tenant : nil)
+    guard let identifier, let tenant = tenants[identifier] else {
+      if command == .unregister {
+        answer(connection, .object(["ok": .bool(true), "tenant": .string(name ?? "")]))
+      } else {
+        answer(connection, ProtocolError(.aborted, "\(command.rawValue): the tenant is gone"))
+      }
+      return true
+    }
+    guard serial <= tenant.jobSerial else { return false }
+    let request = Tenant.Command(command: command, connection: connection.token, waits: waits)
+    if !waits {
+      acknowledge(request, tenant)
+    } else if serial == tenant.jobSerial, tenant.lifecycle.job != nil {
+      wait(request, tenant)
+    } else if serial == tenant.jobSerial, let result = tenant.lastResult, !result.isAborted {
+      if let error = result.error {
+        answer(connection, error)
+      } else if command == .unregister {
+        return false
+      } else {
+        report(tenant, to: connection)
+      }
+    } else {
+      answer(connection, ProtocolError(.aborted, "\(command.rawValue): another command has ended it"))
+    }
+    return true
+  }
+}
+
+extension Tenant {
+  fileprivate func restore(_ record: TenantRecord, _ lifecycle: Lifecycle) {
+    self.lifecycle = lifecycle
+    jobSerial = record.jobSerial
+    options = record.options
+    lastJob = record.lastJob.flatMap { TenantJob(rawValue: $0) }
+    lastResult = record.lastResult
+    failure = record.failure
+    warnings = record.warnings
+    isLeaving = record.isLeaving
+  }
+}
+
+extension KeeperLink {
+  fileprivate func drop(requestDescriptorsOf connection: UInt64, _ held: [HeldKey: Descriptor]) {
+    for key in held.keys where key.group == connection && key.role == HeldRole.requestDescriptor.rawValue { drop(key) }
+  }
+}

@@ -1,0 +1,128 @@
+import Glibc
+import Synchronization
+import Testing
+
+@testable import Adapters
+@testable import App
+
+/// The daemon's own deaths, on the real kernel.
+@Suite(.enabled(if: hasUserfaultfd), .serialized)
+struct TakeOverTests {
+  private static let pages = 1500
+
+  /// A request that is asked on a thread of its own, so that the worker can be killed meanwhile.
+  private final class Asking: Sendable {
+    private final class Box: Sendable { let value = Mutex<JSONValue?>(nil) }
+    private let box: Box
+    private let thread: Adapters.Thread
+
+    init(_ client: Client, _ request: [String: JSONValue]) throws {
+      let box = Box()
+      self.box = box
+      thread = try Adapters.Thread(name: "asking") {
+        do throws(Client.Failure) {
+          let reply = try client.exchange(request)
+          box.value.withLock { $0 = reply }
+        } catch {}
+      }
+    }
+
+    func answer() -> JSONValue? {
+      thread.join()
+      return box.value.withLock { $0 }
+    }
+  }
+
+  private func request(_ op: String, id: Int) -> [String: JSONValue] {
+    ["op": .string(op), "tenant": .string(TenantProcess.name), "wait": true, "id": .int(id)]
+  }
+
+  @Test func `a worker that is killed in the middle of a command loses no page and no request`() throws {
+    let daemon = try Daemon()
+    let tenant = try TenantProcess(daemon, pages: Self.pages)
+    let client = try daemon.client()
+    let answers = ["enable": "Pending", "out": "Active", "trim": "Pending", "disable": "Ready"]
+    for round in 0..<40 {
+      let op = ["enable", "out", "enable", "trim", "disable"][round % 5]
+      let asking = try Asking(client, request(op, id: round))
+      // From before the request is read to after its end.
+      SystemClock().sleep(microseconds: UInt32(round * 400))
+      kill(try daemon.worker, SIGKILL)
+      let reply = try #require(asking.answer(), "\(op) is not answered")
+      #expect(reply["ok"]?.isTrue == true && reply["id"] == .int(round), "\(op): \(reply)")
+      #expect(reply["state"]?.text == answers[op], "\(op): \(reply)")
+      if round % 7 == 0 { #expect(try tenant.mismatches() == 0, "after \(op), round \(round)") }
+    }
+    // Exactly one answer each: the next one on the connection is that of the next request.
+    #expect(try client.exchange(request("status", id: 1000))["id"] == .int(1000))
+    #expect(try tenant.mismatches() == 0)
+  }
+
+  @Test func `a keeper that is killed is replaced by its worker, and then by another`() throws {
+    let directory = try Directory.makeTemporary()
+    defer {
+      for path in ["socket", "swap"] where unlink("\(directory)/\(path)") != 0 { rmdir("\(directory)/\(path)") }
+      rmdir(directory)
+    }
+    let first = try ChildProcess(
+      executable: program,
+      arguments: [
+        "serve", "--log-level", "error", "--keep-free", "0", "--socket", "\(directory)/socket", "--swap-dir",
+        "\(directory)/swap",
+      ], keepsErrors: false)
+    try eventually("the daemon listens") { (try? Client(path: "\(directory)/socket")) != nil }
+    let tenant = try OwnTenant(socketPath: "\(directory)/socket")
+    _ = try tenant.ask("enable")
+    var keeper = first.handle.pid
+    for _ in 0..<3 {
+      let worker = try #require(children(of: keeper).first)
+      kill(keeper, SIGKILL)
+      // The same process becomes the keeper, and starts a worker.
+      try eventually("the worker has become the keeper") { !children(of: worker).isEmpty }
+      keeper = worker
+      let page = tenant.memory.pageCount / 2
+      #expect(tenant.memory.mismatches(in: page..<(page + 3)) == 0)
+      #expect(try tenant.ask("status")["state"]?.text == "Pending")
+    }
+    _ = try tenant.ask("unregister")
+    #expect(tenant.memory.mismatches(in: 0..<tenant.memory.pageCount) == 0)
+    kill(keeper, SIGTERM)
+    try eventually("the socket is gone") { access("\(directory)/socket", F_OK) != 0 }
+    first.end()
+  }
+
+  private func children(of pid: Int32) -> [Int32] {
+    readText("/proc/\(pid)/task/\(pid)/children")?.split(separator: " ").compactMap { Int32($0) } ?? []
+  }
+
+  @Test func `upgrade replaces the worker by the program on disk, unless that does not know the tables`() throws {
+    let directory = try Directory.makeTemporary()
+    let copy = "\(directory)/swap-monitor"
+    #expect(system("cp '\(program)' '\(copy)'") == 0)
+    defer {
+      unlink(copy)
+      rmdir(directory)
+    }
+    let daemon = try Daemon(executable: copy)
+    let tenant = try TenantProcess(daemon, pages: Self.pages)
+    let client = try daemon.client()
+    _ = try client.ask(request("enable", id: 1))
+    let before = try daemon.worker
+    // What is installed over it must not be written into the running program.
+    #expect(system("cp '\(program)' '\(copy).new' && mv '\(copy).new' '\(copy)'") == 0)
+    let reply = try client.ask(["op": "upgrade", "id": 2])
+    #expect(reply["id"] == 2 && reply["version"]?.text == Defaults.version)
+    let after = try daemon.worker
+    #expect(after != before)
+    #expect(try client.ask(request("out", id: 3))["state"]?.text == "Active")
+
+    #expect(
+      system(
+        "printf '#!/bin/sh\\necho 999\\n' > '\(copy).new' && chmod 755 '\(copy).new' && mv '\(copy).new' '\(copy)'")
+        == 0)
+    let refusal = try client.exchange(["op": "upgrade", "id": 4])
+    #expect(refusal["error"]?["code"]?.text == "unsupported", "\(refusal)")
+    #expect(try daemon.worker == after)
+    #expect(try tenant.mismatches() == 0)
+  }
+}
