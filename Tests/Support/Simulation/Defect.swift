@@ -112,13 +112,13 @@ package enum Defect: String, CaseIterable, Sendable {
       .init(mayPin: false, mayKill: false, isShared: true)
     case .unreadableIsUnregistered, .lateIsNotPoisoned:
       .init(corruptsPerMille: 300, mayPin: false, mayKill: false, isShared: true)
-    case .punchingIsBelievedToBeGuests, .stoppedGoOnEarly: .init(mayKill: false, mayDie: true)
+    case .punchingIsBelievedToBeGuests, .stoppedGoOnEarly: .init(mayKill: false, diesOften: true, pinsAlways: true)
     case .poisonIsForgotten, .healingIsForgotten:
       .init(corruptsPerMille: 300, mayPin: false, mayKill: false, isShared: true, mayDie: true)
-    case .halfWrittenSlotsAreTrusted: .init(mayPin: false, mayKill: false, style: .trimming, mayDie: true)
+    case .halfWrittenSlotsAreTrusted: .init(mayPin: false, mayKill: false, style: .trimming, diesOften: true)
     case .eventsAreClearedLate, .interruptedMovesGoOn, .stagedIsBelievedOverGuest:
       .init(mayPin: false, mayKill: false, style: .crowd, isShared: true, mayDie: true)
-    default: .init(mayPin: false, mayKill: false, mayDie: rule == 11 || rule == 14)
+    default: .init(mayPin: false, mayKill: false, diesOften: rule == 11 || rule == 14)
     }
   }
 

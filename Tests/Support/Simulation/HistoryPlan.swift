@@ -45,16 +45,22 @@ package struct HistoryPlan: Sendable {
     package var isShared = false
     /// Workers die, and others take over.
     package var mayDie = false
+    /// And that more often than makes for variety.
+    package var diesOften = false
+    /// Pages are pinned in every history, not just in some.
+    package var pinsAlways = false
 
     /// Memory, staging and the swap file have limits.
     package var isTight = false
 
     package init(
       faults: FaultInjector.Plan = .none, corruptsPerMille: Int = 0, mayPin: Bool = true, mayKill: Bool = true,
-      style: Style = .mixed, isShared: Bool = false, isTight: Bool = false,
-      mayDie: Bool = false
+      style: Style = .mixed, isShared: Bool = false, isTight: Bool = false, mayDie: Bool = false,
+      diesOften: Bool = false, pinsAlways: Bool = false
     ) {
-      self.mayDie = mayDie
+      self.mayDie = mayDie || diesOften
+      self.diesOften = diesOften
+      self.pinsAlways = pinsAlways
       self.isShared = isShared
       self.isTight = isTight
       self.style = style
@@ -145,13 +151,13 @@ package struct HistoryPlan: Sendable {
     tasks = Self.tasks(
       &random, processCount: processCount, regions: layout.regionPages, rounds: commands.count,
       style: flavour.style)
-    if flavour.mayPin, random.chance(perMille: 300) { pin(layout, &random) }
+    if flavour.mayPin, random.chance(perMille: flavour.pinsAlways ? 1000 : 300) { pin(layout, &random) }
     if flavour.mayKill, random.chance(perMille: 120) {
       let kill = Action.kill(process: random.below(processCount))
       commands.insert(
         Command(action: kill, pauseNanoseconds: 0), at: random.below(commands.count + 1))
     }
-    if flavour.mayDie { deaths = WorkerDeath.some(&random, commandCount: commands.count) }
+    if flavour.mayDie { deaths = WorkerDeath.some(&random, commandCount: commands.count, isOften: flavour.diesOften) }
     guard flavour.isTight else { return }
     shortagesPerMille = random.pick([0, 50, 300])
     if random.chance(perMille: 700) {
