@@ -26,6 +26,7 @@ struct Main {
     case let error as Client.Failure: (code, message, reply) = (error.code, error.message, error.reply)
     case let error as Serve.Failure: (code, message) = ("failed", error.message)
     case let error as Demo.Failure: (code, message, reply) = ("failed", error.message, error.report)
+    case let error as Torture.Failure: (code, message, reply) = ("failed", error.message, error.report)
     default: (code, message) = ("failed", "\(error)")
     }
     if arguments.contains("--json") {
@@ -46,6 +47,8 @@ struct Main {
     case "layout-version": Console.write("\(Keeper.layoutVersion)\n")
     case "demo": try Demo.run(rest)
     case DemoTenant.command: try DemoTenant.run(rest)
+    case "torture": try Torture.run(rest)
+    case TortureTenant.command: try TortureTenant.run(rest)
     case "list": try ClientCommands.list(rest)
     case "status": try ClientCommands.status(rest)
     case "upgrade": try ClientCommands.upgrade(rest)

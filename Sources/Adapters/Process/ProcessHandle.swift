@@ -46,6 +46,22 @@ package final class ProcessHandle: Sendable {
     do throws(SystemError) { try send(SIGCONT) } catch {}  // it is dead
   }
 
+  /// Sends SIGKILL.
+  package func kill() {
+    do throws(SystemError) { try send(SIGKILL) } catch {}  // it is dead
+  }
+
+  /// The children of its main thread, as /proc shows them (proc_pid_task_children(5)); those that are dead already are left out.
+  package func children() -> [ProcessHandle] {
+    (readText("/proc/\(pid)/task/\(pid)/children") ?? "").split(separator: " ").compactMap { word in
+      guard let child = Int32(word) else { return nil }
+      do throws(SystemError) {
+        let handle = try ProcessHandle(pid: child)
+        return handle.isAlive ? handle : nil
+      } catch { return nil }
+    }
+  }
+
   /// The process's number as fdinfo tells it: 0 outside of our namespace, -1 once it has been reaped.
   private static func pid(of pidfd: Descriptor) -> Int32? {
     guard let text = readText("/proc/self/fdinfo/\(pidfd.raw)") else { return nil }

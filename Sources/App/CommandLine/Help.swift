@@ -1,7 +1,7 @@
 /// What `--help` says.
 enum Help {
   static let commands: Set<String> = [
-    "demo", "serve", "list", "status", "enable", "trim", "out", "disable", "unregister", "upgrade",
+    "demo", "torture", "serve", "list", "status", "enable", "trim", "out", "disable", "unregister", "upgrade",
   ]
 
   static let main = """
@@ -10,6 +10,7 @@ enum Help {
     Usage: swap-monitor COMMAND [ARGUMENTS]
 
       demo                  watch a gigabyte of a process go to disk and come back, every byte checked
+      torture               kill a daemon's worker again and again, and check that nothing is lost
       serve                 run the daemon (VMMs and other programs register with it, see PROTOCOL.md)
       list                  the tenants: state, size, processes
       status [TENANT]       where a tenant's pages are, and what was done last; a line each without a name; --watch
@@ -26,7 +27,7 @@ enum Help {
       swap-monitor status --watch
       swap-monitor disable vm1
 
-    All but serve and demo speak to a running daemon; --socket PATH or $SWAP_MONITOR_SOCKET says where it listens.
+    All but serve, demo and torture speak to a running daemon; --socket PATH or $SWAP_MONITOR_SOCKET says where it listens.
     'swap-monitor COMMAND --help' tells more of each. --version prints the version.
 
     What takes longer than half a second shows how far it is, on a terminal. With --json every command but serve answers
@@ -81,6 +82,29 @@ enum Help {
       --json                the figures as one JSON object
 
     It works without root: user-mode-only userfaultfds suffice for a process that touches its memory itself.
+    """
+
+  static let torture = """
+    Usage: swap-monitor torture [--seconds N] [--memory SIZE] [--seed S] [--no-kill] [OPTIONS]
+
+    Starts a daemon and a tenant of two processes, whose threads increment counters all over the memory that they share, and
+    check each before; others' pages lie between, and some are removed. Meanwhile connections ask for random things, and the
+    daemon's worker is killed (SIGKILL) at random moments, also while the next one takes over. At the end every page is
+    compared. Exit code 1 when anything was lost, hung, or answered as it must not be.
+
+      --seconds N           how long (default 60); comparing comes on top
+      --memory SIZE         how much memory the tenant has (default 256M)
+      --seed S              what is random then depends on S (and on the machine's own timing)
+      --no-kill             kill nothing
+      --disk-trouble        the swap directory's disk fails, or fills up: no-space and io-error are right answers, and the
+                            disk is filled to the last byte
+      --patience N          a writer or request without progress for so many seconds hangs (default 30)
+      --swap-dir DIR        where the swap file is made (default: as for serve)
+      --log-level LEVEL     show the daemon's log, as for serve, on standard error
+      --json                the figures as one JSON object
+
+    Recovery is the time from a kill until a fresh connection's status is answered, and every writer has finished a round
+    (512 increments, one of them on any page) that it began after the kill.
     """
 
   static let list = """

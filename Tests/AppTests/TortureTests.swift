@@ -1,0 +1,158 @@
+import Glibc
+import Testing
+
+@testable import Adapters
+@testable import App
+@testable import Domain
+
+/// `swap-monitor torture` itself: that it finds nothing where nothing is wrong, and everything else.
+@Suite(.enabled(if: hasUserfaultfd), .serialized)
+struct TortureTests {
+  /// - Returns: its report, and its exit code.
+  private func torture(_ options: [String], swapDirectory: String? = nil) throws -> (JSONValue, Int32?) {
+    let directory = try Directory.makeTemporary()
+    defer { rmdir(directory) }
+    let child = try ChildProcess(
+      executable: program,
+      arguments: ["torture", "--json", "--memory", "16M", "--swap-dir", swapDirectory ?? directory] + options,
+      keepsErrors: true)
+    let report = JSONValue.parse(Array((child.readLine() ?? "").utf8)) ?? .null
+    return (report, child.end())
+  }
+
+  @Test func `the worker is killed, and nothing is lost`() throws {
+    let (report, code) = try torture(["--seconds", "4", "--seed", "1"])
+    #expect(code == 0, "\(report)")
+    #expect(report["lost"] == 0 && report["hung"] == 0 && report["seed"] == 1)
+    #expect(report["kills"]?.int ?? 0 > 0 && report["recovery_ms"]?["p50"] != nil)
+    #expect(report["increments"]?.int ?? 0 > 10_000 && report["removed_pages"]?.int ?? 0 > 10)
+  }
+
+  @Test func `without kills the daemon stays whole`() throws {
+    let (report, code) = try torture(["--seconds", "1", "--no-kill"])
+    #expect(code == 0 && report["kills"] == 0 && report["lost"] == 0, "\(report)")
+  }
+
+  @Test(arguments: [TortureWriter.Canary.counter, .constant, .zeros])
+  func `a tenant that loses a word by itself is found`(_ canary: TortureWriter.Canary) throws {
+    let (report, code) = try torture(["--seconds", "1", "--seed", "1", "--canary", canary.rawValue])
+    #expect(code == 1 && report["lost"]?.int ?? 0 > 0, "\(report)")
+  }
+
+  @Test func `a writer that stops is found`() throws {
+    let (report, code) = try torture(["--seconds", "60", "--patience", "3", "--no-kill", "--canary", "hang"])
+    #expect(code == 1 && report["hung"] == 1 && report["lost"] == 0, "\(report)")
+  }
+
+  @Test func `wrong words are a wrong use`() throws {
+    for words in [["--seconds", "x"], ["--memory", "1K"], ["--seed", "-1"], ["more"]] {
+      let (report, code) = try torture(words)
+      #expect(code == 2 && report["error"]?["code"] == "usage")
+    }
+  }
+
+  @Test func `keeper and worker die together: who touches what is away waits, and reads no zeros`() throws {
+    let daemon = try Daemon()
+    let geometry = try #require(Machine.pageGeometry())
+    let bytes = 64 << 20
+    let (board, memory) = (try TortureBoard(), try TortureMemory.makeFile(bytes: bytes))
+    var processes: [ChildProcess] = []
+    defer { for process in processes { process.end(signal: SIGKILL) } }
+    for number in 0..<TortureLayout.processes {
+      let process = try ChildProcess(
+        executable: program,
+        arguments: [
+          TortureTenant.command, daemon.socketPath, "/proc/\(getpid())/fd/\(memory.raw)",
+          "/proc/\(getpid())/fd/\(board.file.raw)", "\(number)", "\(geometry.pages(inBytes: UInt64(bytes)))", "1",
+        ], keepsErrors: true)
+      processes.append(process)
+      #expect(process.readLine() == "joined")
+    }
+    for process in processes { process.writeLine("write") }
+    try eventually("all write") { (0..<TortureLayout.writers).allSatisfy { board[.increments, $0] > 10_000 } }
+    _ = try daemon.client().ask(["op": "enable", "tenant": .string(TortureTenant.name)])
+    let workers = daemon.process.handle.children()
+    #expect(workers.count == 1)
+    daemon.process.handle.kill()
+    workers.forEach { $0.kill() }
+    try eventually("both are dead") { !daemon.process.handle.isAlive && workers.allSatisfy { !$0.isAlive } }
+    try eventually("all writers wait") {
+      let before = board.sum(.increments)
+      usleep(1_000_000)
+      return board.sum(.increments) == before
+    }
+    #expect(board.sum(.lost) == 0)
+    #expect(processes.allSatisfy { $0.handle.isAlive }, "they can be killed, and nothing else has ended them")
+  }
+
+  // MARK: A disk that fails
+
+  /// An ext4 in a sparse file on a tmpfs that is too small for it: what is written when that is full fails.
+  private final class FailingDisk {
+    let path: String
+    private let backing: String
+    private var device = ""
+    static let makeFilesystem = "/usr/sbin/mkfs.ext4"
+    static let setUpLoop = "/usr/sbin/losetup"
+
+    static let isToBeHad: Bool = {
+      let isThere = isRoot && access(makeFilesystem, X_OK) == 0 && access(setUpLoop, X_OK) == 0
+      if !isThere {
+        Console.writeError("\n*** SKIPPED: torture on a failing disk needs root, losetup and mkfs.ext4 ***\n")
+      }
+      return isThere
+    }()
+
+    init(bytes: Int, pretendedBytes: Int) throws {
+      (path, backing) = (try Directory.makeTemporary(), try Directory.makeTemporary())
+      guard mount("swap-monitor-test", backing, "tmpfs", 0, "size=\(bytes)") == 0 else {
+        throw Complaint("mounting a tmpfs: \(errorText(errno))")
+      }
+      let image = "\(backing)/image"
+      let file = Descriptor(owning: open(image, O_RDWR | O_CREAT | O_CLOEXEC, 0o600))
+      #expect(ftruncate(file.raw, pretendedBytes) == 0)
+      // Without a journal, and with all tables written now, what fails later is data.
+      let maker = try ChildProcess(
+        executable: Self.makeFilesystem,
+        arguments: ["-q", "-F", "-O", "^has_journal", "-E", "nodiscard,lazy_itable_init=0", "-N", "64", image],
+        keepsErrors: true)
+      #expect(maker.end() == 0)
+      let loop = try ChildProcess(
+        executable: Self.setUpLoop, arguments: ["--find", "--show", image], keepsErrors: true)
+      device = loop.readLine() ?? ""
+      #expect(loop.end() == 0)
+      // The loop driver calls a write done that its file had room for in part only (a short write, lo_complete_rq of
+      // drivers/block/loop.c). So no request is larger than a page.
+      let queue = Descriptor(
+        owning: open("/sys/block/\(device.dropFirst("/dev/".count))/queue/max_sectors_kb", O_WRONLY))
+      guard write(queue.raw, "4", 1) == 1 else { throw Complaint("setting max_sectors_kb: \(errorText(errno))") }
+      guard mount(device, path, "ext4", 0, "errors=continue") == 0 else {
+        throw Complaint("mounting \(device): \(errorText(errno))")
+      }
+    }
+
+    deinit {
+      umount2(path, Int32(MNT_DETACH))
+      if !device.isEmpty {
+        do {
+          let loop = try ChildProcess(executable: Self.setUpLoop, arguments: ["-d", device], keepsErrors: true)
+          loop.end()
+        } catch { Console.writeError("\(device) is left behind: \(error)\n") }
+      }
+      umount2(backing, Int32(MNT_DETACH))
+      rmdir(path)
+      rmdir(backing)
+    }
+  }
+
+  @Test(.enabled(if: FailingDisk.isToBeHad))
+  func `the disk fails while the worker is killed, and nothing is lost`() throws {
+    let disk = try FailingDisk(bytes: 6 << 20, pretendedBytes: 64 << 20)
+    let (report, code) = try torture(
+      ["--seconds", "5", "--seed", "1", "--disk-trouble"], swapDirectory: "\(disk.path)")
+    #expect(code == 0 && report["lost"] == 0 && report["hung"] == 0, "\(report)")
+    #expect(report["kills"]?.int ?? 0 > 0)
+    let failures = ["no-space", "io-error"].compactMap { report["replies"]?["out \($0)"]?.int }
+    #expect(failures.contains { $0 > 0 }, "the disk did fail: \(report)")
+  }
+}
