@@ -104,6 +104,7 @@ package struct HistoryPlan: Sendable {
   package var commands: [Command]
   package var tasks: [Task]
   package var deaths: [WorkerDeath] = []
+  var flavourMayDie: Bool { !deaths.isEmpty }
 
   package init(seed: UInt64, flavour: Flavour) {
     var random = SimulationRandom(seed: seed)

@@ -33,6 +33,21 @@ extension SimulatedProcess {
     readFaults.removeAll { $0 === waiter }
   }
 
+  /// The child is registered, protected and poisoned as this process is, and runs once the event has been read.
+  ///
+  /// - Returns: false when that did not come to pass.
+  func fork(_ child: SimulatedProcess, until isOver: @escaping () -> Bool) -> Bool {
+    kernel.log("process \(index) forks process \(child.index)")
+    (child.isRegistered, child.protected, child.poisoned) = (true, protected, poisoned)
+    changes += 1
+    pendingForks.append(child)
+    kernel.scheduler.wait(for: "its fork to be read") { child.hasJoined || self.isDying || isOver() }
+    pendingForks.removeAll { $0 === child }
+    changes -= 1
+    if !child.hasJoined { child.isRegistered = false }
+    return child.hasJoined
+  }
+
   /// Sends the event of a removal, and waits until it is read. Until this thread has run on, ioctls answer EAGAIN.
   func announce(_ call: RemoveCall) {
     changes += 1

@@ -31,6 +31,8 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   var pendingFaults: [FaultWaiter] = []
   var readFaults: [FaultWaiter] = []
   var pendingRemoves: [RemoveCall] = []
+  /// Children whose forks wait for their events to be read.
+  var pendingForks: [SimulatedProcess] = []
   /// As the kernel's `mmap_changing`: removers that have not run on since they sent their event.
   var changes = 0
   private let batch: SimulatedBatch
@@ -61,10 +63,12 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
 
   package var kernelAccessSign: String? { nil }
   package func follow(_ event: MemoryEvent) {}
-  package func takeChild(_ number: Int32) -> SimulatedProcess? { nil }
+  package func takeChild(_ number: Int32) -> SimulatedProcess? { kernel.processes[Int(number)] }
 
   package var isAlive: Bool { !isGone }
-  package var hasEvents: Bool { !pendingFaults.isEmpty || !pendingRemoves.isEmpty || !toldLate.isEmpty }
+  package var hasEvents: Bool {
+    !pendingFaults.isEmpty || !pendingRemoves.isEmpty || !toldLate.isEmpty || !pendingForks.isEmpty
+  }
   var isGone: Bool { isDying && kernel.tasks.allSatisfy { $0.process !== self || $0.isFinished } }
 
   // MARK: Registration
@@ -164,6 +168,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
       default: tell(of: call)
       }
     }
+    while !pendingForks.isEmpty { batch.events.append(.forked(child: Int32(pendingForks.removeFirst().index))) }
     if batch.count < largestBatch, kernel.random.chance(perMille: 20) { batch.events.append(.other) }
     kernel.log("read: \(batch.events.map { kernel.text($0, addresses) })")
     kernel.perhapsTheEnd()
