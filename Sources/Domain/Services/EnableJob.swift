@@ -165,6 +165,8 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
 
   private mutating func moveOn() throws(JobFailure) -> JobStep {
     if let joins = move.joinsWhenStopped, memory.ledger.joins != joins {
+      // A thread that waits in the kernel for protection to end does not stop before that.
+      guard move.liftRemainingProtection() else { return .retryAfter(nanoseconds: RetryDelay.event) }
       try requestStop()  // somebody has joined, and runs
       return .again
     }
