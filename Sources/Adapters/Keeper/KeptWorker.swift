@@ -91,7 +91,9 @@ final class KeptWorker {
 
   /// - Returns: false when the worker does not read its answers.
   func answer(_ message: LinkPacket, descriptors: [Descriptor] = []) -> Bool {
-    do throws(SystemError) { return try socket.send(message.bytes, descriptors: descriptors) } catch { return true }  // it is dead
+    do throws(SystemError) { return try socket.send(message.bytes, descriptors: descriptors) } catch {
+      return true  // it is dead
+    }
   }
 
   func send(_ signal: Int32) {

@@ -63,7 +63,6 @@ extension Server {
     let memory = TenantMemory(
       map: map, ports: ports, slotLimit: configuration.shared.limits.slots ?? .max)
     for process in try processes(of: group, held, memory) { ports.append(process) }
-    letGoOn(memory)
     let identifier = Tenant.Identifier(serial: group)
     let runtime = try makeRuntime(identifier, name: record.name, memory: memory, freeze: freeze)
     let tenant = Tenant(
@@ -71,6 +70,7 @@ extension Server {
       runtime: runtime)
     tenant.restore(record, lifecycle)
     try start(tenant)
+    letGoOn(memory)
     tenants[identifier] = tenant
     names[tenant.name] = identifier
     connections[tenant.connection]?.tenant = identifier
@@ -83,7 +83,8 @@ extension Server {
 
   private func start(_ tenant: Tenant) throws(SystemError) {
     guard tenant.lifecycle.settled != .ready || tenant.lifecycle.job != nil else {
-      return try tenant.runtime.start()  // nothing was monitored
+      endTrials(of: tenant)
+      return try tenant.runtime.start()
     }
     let clock = SystemClock()
     let begin = clock.nowNanoseconds
@@ -101,6 +102,16 @@ extension Server {
     log.info(
       "tenant \(tenant.name): taken over in \((clock.nowNanoseconds - begin) / 1000) us; "
         + "\(tenant.lifecycle.state.rawValue)")
+  }
+
+  /// Nothing was monitored. But a process may have been registered for a trial just then, and what a gradual cleanup had still
+  /// to give back is not known any more.
+  private func endTrials(of tenant: Tenant) {
+    let ports = tenant.runtime.memory.ports
+    do throws(PortFailure) {
+      for process in ports.processes where process.isAlive { try process.unregister() }
+      try ports.file.truncate()
+    } catch { log.warning("tenant \(tenant.name): \(ProtocolError(error).message)") }
   }
 
   private func watchAll(of tenant: Tenant) throws(SystemError) {
@@ -137,7 +148,7 @@ extension Server {
     return found
   }
 
-  /// Whom the earlier worker had stopped. Pages that were being moved are protected still.
+  /// Whom the earlier worker had stopped. Not before half-done punches are finished: protection does not stop readers.
   private func letGoOn(_ memory: TenantMemory<LinuxPorts>) {
     let pids = Set(memory.ports.holdings.recordedStops)
     for handle in memory.ports.processes.compactMap(\.handle) where pids.contains(handle.pid) { handle.letGoOn() }
