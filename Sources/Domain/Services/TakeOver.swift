@@ -21,7 +21,6 @@ package struct TakeOver<Ports: TenantPorts>: SteppedJob {
     applyLeftEvents()
     try finishPunches()
     try believeGuest()
-    try findForgottenCopies()
   }
 
   /// Their removers may have gone on: what was read is as good as done.
@@ -74,15 +73,6 @@ package struct TakeOver<Ports: TenantPorts>: SteppedJob {
     }
   }
 
-  private func findForgottenCopies() throws(PortFailure) {
-    let end = PageIndex(memory.map.pageCount)
-    var position = PageIndex(0)
-    while position < end, let copies = try memory.ports.staging.nextCopies(in: position..<end) {
-      memory.ledger.copyAbandoned(copies)
-      position = copies.upperBound
-    }
-  }
-
   // MARK: While faults are served
 
   /// Registers where the earlier worker had not come to it, lifts protection, wakes who waits for what that one had read, and
@@ -90,7 +80,10 @@ package struct TakeOver<Ports: TenantPorts>: SteppedJob {
   package mutating func step() throws(JobFailure) -> JobStep {
     if cursor == PageIndex(0) { try registerAll() }
     guard cursor < PageIndex(memory.map.pageCount) else {
-      return poisonAll() ? .finished : .retryAfter(nanoseconds: RetryDelay.event)
+      guard poisonAll() else { return .retryAfter(nanoseconds: RetryDelay.event) }
+      // Nobody waits for this: it only takes memory.
+      do throws(PortFailure) { try findForgottenCopies() } catch { throw .port(error) }
+      return .finished
     }
     let region = memory.map.regions[memory.map.regionIndex(of: cursor)]
     let part = cursor..<min(region.pages.upperBound, cursor + Self.pagesPerStep)
@@ -109,6 +102,15 @@ package struct TakeOver<Ports: TenantPorts>: SteppedJob {
   }
 
   package mutating func abort() {}
+
+  private func findForgottenCopies() throws(PortFailure) {
+    let end = PageIndex(memory.map.pageCount)
+    var position = PageIndex(0)
+    while position < end, let copies = try memory.ports.staging.nextCopies(in: position..<end) {
+      memory.ledger.copyAbandoned(copies)
+      position = copies.upperBound
+    }
+  }
 
   private func registerAll() throws(JobFailure) {
     for process in memory.ports.processes where process.isAlive {
