@@ -58,6 +58,17 @@ struct TakeOverTests {
     #expect(try tenant.mismatches() == 0)
   }
 
+  @Test func `who dies together with the worker is forgotten by the next`() throws {
+    let daemon = try Daemon()
+    let tenant = try TenantProcess(daemon, pages: Self.pages)
+    _ = try daemon.client().ask(request("enable", id: 1))
+    let worker = try daemon.worker
+    kill(worker, SIGSTOP)
+    tenant.process.end(signal: SIGKILL)
+    kill(worker, SIGKILL)
+    try eventually("the tenant is forgotten") { try daemon.client().list().isEmpty }
+  }
+
   @Test func `a keeper that is killed is replaced by its worker, and then by another`() throws {
     let directory = try Directory.makeTemporary()
     defer {

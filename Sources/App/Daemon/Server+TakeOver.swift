@@ -14,8 +14,13 @@ extension Server {
     where group != 0 && connections[group] == nil && tenants[Tenant.Identifier(serial: group)] == nil {
       link.drop(group: group)
     }
-    for tenant in tenants.values where connections[tenant.connection] == nil && !tenant.isLeaving {
-      apply(Tenant.Command(command: .unregister, connection: nil, waits: false), to: tenant)
+    for tenant in Array(tenants.values) {
+      let isDeserted = connections[tenant.connection] == nil && !tenant.isLeaving
+      if tenant.processes.isEmpty {
+        bury(tenant)  // the last one died while nobody watched
+      } else if isDeserted || tenant.isLeaving && tenant.lifecycle.job == nil {
+        apply(Tenant.Command(command: .unregister, connection: nil, waits: false), to: tenant)
+      }
     }
     for connection in connections.values.sorted(by: { $0.token < $1.token }) { replay(connection, held) }
     if !tenants.isEmpty { log.info("took over \(tenants.count) tenants and \(connections.count) connections") }
@@ -130,10 +135,14 @@ extension Server {
       let record = link.stored(HeldRole.processRecord.key(group, index)).flatMap { ProcessRecord($0) }
       var handle: ProcessHandle?
       if let pidfd = held[HeldRole.pidfd.key(group, index)] {
-        // One that is dead by now is noticed as ever.
-        do throws(SystemError) { handle = try ProcessHandle(pidfd: pidfd) } catch { continue }
+        // One that has only just died is noticed as ever.
+        do throws(SystemError) { handle = try ProcessHandle(pidfd: pidfd) } catch {
+          memory.ports.holdings.drop(index: index)
+          continue
+        }
       } else if record?.isForked == false {
-        continue  // it was just joining, and asks again
+        memory.ports.holdings.drop(index: index)  // it was just joining, and asks again
+        continue
       }
       let events = try held[HeldRole.events.key(group, index)].map { (file) throws(SystemError) in
         try EventBuffer(adopting: file)

@@ -105,6 +105,10 @@ final class TenantHoldings: @unchecked Sendable {  // guarded by `lock`
 
   func drop(_ process: UserfaultProcess) {
     guard let index = withIndex({ _ in indexes.removeValue(forKey: ObjectIdentifier(process)) }) else { return }
+    drop(index: index)
+  }
+
+  func drop(index: Int) {
     for role in [HeldRole.userfaultfd, .events, .pidfd, .processRecord] { link.drop(role.key(group, index)) }
   }
 
