@@ -40,6 +40,22 @@ package struct ProcessMaps {
     return false
   }
 
+  /// Where in a range of addresses the file is not mapped, shared, as it should be: from `offset` on at the first one.
+  func gaps(of file: FileIdentity, offset: UInt64, at address: UInt64, bytes: UInt64) -> [Range<UInt64>] {
+    var gaps: [Range<UInt64>] = []
+    var position = address
+    for mapping in mappings where mapping.addresses.overlaps(address..<(address + bytes)) {
+      let start = max(mapping.addresses.lowerBound, address)
+      guard mapping.isShared, mapping.inode == file.inode, mapping.device == file.device,
+        mapping.offset + (start - mapping.addresses.lowerBound) == offset + (start - address)
+      else { continue }
+      if position < start { gaps.append(position..<start) }
+      position = mapping.addresses.upperBound
+    }
+    if position < address + bytes { gaps.append(position..<(address + bytes)) }
+    return gaps
+  }
+
   /// "start-end perms offset major:minor inode path", numbers in hexadecimal but the inode (proc(5)).
   static func parse(_ line: Substring) -> Mapping? {
     let fields = line.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: true)

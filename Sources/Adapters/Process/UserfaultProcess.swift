@@ -43,9 +43,8 @@ package final class UserfaultProcess: MonitoredProcess {
       for part in addresses.mapped(region.pages) {
         let offset = UInt64(bytes(region.filePage(of: part.pages.lowerBound)))
         let range = range(part)
-        if !maps.map(files[region.file], offset: offset, at: part.address, bytes: range.len) {
-          mappings.withLock { $0.unmap(range.start, range.start + range.len) }
-        }
+        let gaps = maps.gaps(of: files[region.file], offset: offset, at: part.address, bytes: range.len)
+        mappings.withLock { for gap in gaps { $0.unmap(gap.lowerBound, gap.upperBound) } }
       }
     }
   }

@@ -12,14 +12,23 @@ enum Serve {
     Machine.raiseDescriptorLimit()
     let signals = try EndSignals()
     let configuration = try configuration(arguments, log)
-    var held = Keeper.inherited()
-    if held[HeldRole.listenerKey] == nil { held[HeldRole.listenerKey] = try listen(arguments, configuration) }
     log.info("serving at \(configuration.socketPath)")
     let keeper = try Keeper(
-      workerArguments: ["worker"] + words, keeperArguments: ["serve"] + words, held: held, signals: signals,
+      workerArguments: ["worker"] + words, keeperArguments: ["serve"] + words,
+      held: try inherit(arguments, configuration), signals: signals,
       endsWorkerWithItself: arguments.has("end-with-parent"), log: { log.error($0) })
     let code = try keeper.run()
     if code != 0 { Console.exit(code) }
+  }
+
+  /// In a function of its own: what the keeper drops must be held by nobody else.
+  @inline(never)
+  private static func inherit(_ arguments: Arguments, _ configuration: Server.Configuration) throws -> [HeldKey:
+    Descriptor]
+  {
+    var held = Keeper.inherited()
+    if held[HeldRole.listenerKey] == nil { held[HeldRole.listenerKey] = try listen(arguments, configuration) }
+    return held
   }
 
   /// The worker, which the keeper starts.
