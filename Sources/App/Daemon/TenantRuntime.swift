@@ -91,6 +91,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       threads.append(
         try Thread(name: "jobs") { [self] in
           if let takeOver { finish(takeOver) }
+          memory.ports.freezer.resume()  // an earlier worker may have paused the tenant's machine
           runJobs()
         })
     } catch {
