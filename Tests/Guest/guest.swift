@@ -84,7 +84,9 @@ struct Guest {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     let now = UInt64(time.tv_sec) * 1_000_000 + UInt64(time.tv_nsec) / 1000
-    if lastStepMicroseconds != 0 { longestStallMicroseconds = max(longestStallMicroseconds, now - lastStepMicroseconds) }
+    if lastStepMicroseconds != 0 {
+      longestStallMicroseconds = max(longestStallMicroseconds, now - lastStepMicroseconds)
+    }
     lastStepMicroseconds = now
   }
 
