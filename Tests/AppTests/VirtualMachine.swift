@@ -101,11 +101,18 @@ final class VirtualMachine {
 
   /// Which memory its memfd takes.
   var heldBytes: Int {
-    for number in 0..<256 where linkTarget("/proc/\(pid)/fd/\(number)")?.hasPrefix("/memfd:memory-backend") == true {
-      var status = stat()
-      if stat("/proc/\(pid)/fd/\(number)", &status) == 0 { return Int(status.st_blocks) * 512 }
+    var status = stat()
+    guard let number = descriptor("/memfd:memory-backend"), stat("/proc/\(pid)/fd/\(number)", &status) == 0 else {
+      return 0
     }
-    return 0
+    return Int(status.st_blocks) * 512
+  }
+
+  /// Whether it was made to have one, and still has.
+  var hasUserfaultfd: Bool { descriptor("anon_inode:[userfaultfd]") != nil }
+
+  private func descriptor(_ prefix: String) -> Int? {
+    (0..<256).first { linkTarget("/proc/\(pid)/fd/\($0)")?.hasPrefix(prefix) == true }
   }
 
   /// Has the guest give its host all memory but so much, or take it again.
