@@ -136,20 +136,25 @@ package struct AttachFailure: Error, Equatable, Sendable {
     switch error.errorNumber {
     case EPERM, EACCES:
       if let tracer = status["TracerPid"], tracer != "0" {
-        self.init(.notPermitted, "\(who) is being traced by process \(tracer): end that (a debugger, strace), and try again")
+        self.init(
+          .notPermitted, "\(who) is being traced by process \(tracer): end that (a debugger, strace), and try again")
       } else if status["Seccomp"] == "2" {
         self.init(
           .notPermitted,
-          "\(who) has a seccomp filter, which can be suspended for an instant only with CAP_SYS_ADMIN; run the daemon as root")
+          "\(who) has a seccomp filter, which can be suspended for an instant only with CAP_SYS_ADMIN; run the daemon as root"
+        )
       } else {
         self.init(
           .notPermitted,
           "\(error.operation): not permitted. The daemon must be allowed to trace the process (root, or CAP_SYS_PTRACE and "
-            + "CAP_SYS_ADMIN), and the process to have a userfaultfd (root, /dev/userfaultfd, or sysctl vm.unprivileged_userfaultfd=1)")
+            + "CAP_SYS_ADMIN), and the process to have a userfaultfd (root, /dev/userfaultfd, or sysctl vm.unprivileged_userfaultfd=1)"
+        )
       }
     case ESRCH: self.init(.gone, "\(who) has died, or runs another program now")
     case ETIMEDOUT:
-      self.init(.failed, "\(who) does not stop: its main thread hangs in the kernel (state \(status["State"] ?? "D")). Try again later")
+      self.init(
+        .failed,
+        "\(who) does not stop: its main thread hangs in the kernel (state \(status["State"] ?? "D")). Try again later")
     case ENOEXEC: self.init(.unsupported, error.operation)
     default: self.init(.failed, error.description)
     }

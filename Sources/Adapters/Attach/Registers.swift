@@ -64,7 +64,8 @@
     var pstate: UInt64 = 0
 
     static func == (one: Registers, other: Registers) -> Bool {
-      (one.sp, one.pc, one.pstate) == (other.sp, other.pc, other.pstate) && one.x.indices.allSatisfy { one.x[$0] == other.x[$0] }
+      (one.sp, one.pc, one.pstate) == (other.sp, other.pc, other.pstate)
+        && one.x.indices.allSatisfy { one.x[$0] == other.x[$0] }
     }
 
     /// The instruction `svc #0`.

@@ -32,7 +32,8 @@ enum AttachCommand {
       table.add([
         region["name"]?.text ?? "?", "0x" + String(region["address"]?.int ?? 0, radix: 16),
         ByteSize.text(UInt64(region["size"]?.int ?? 0)),
-        region["taken"]?.isTrue == true ? (isTrial ? "would be taken" : "taken") : "left: \(region["reason"]?.text ?? "")",
+        region["taken"]?.isTrue == true
+          ? (isTrial ? "would be taken" : "taken") : "left: \(region["reason"]?.text ?? "")",
       ])
     }
     if isTrial { return "process \(pid) would become tenant \(name); nothing has been changed\n\(table.text)" }

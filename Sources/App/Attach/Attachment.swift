@@ -35,7 +35,7 @@ struct AttachedProcess: Sendable {
   }
 
   func keep() {
-    do throws(ProtocolError) { try link.send(AssistantRequest.keep) } catch {}  // then the copy there is closed, at worst
+    do throws(ProtocolError) { try link.send(AssistantRequest.keep) } catch {}  // at worst, the copy there is closed
   }
 
   /// What the process would have asked for by itself.

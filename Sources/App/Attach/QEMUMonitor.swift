@@ -39,9 +39,11 @@ final class QEMUMonitor {
   init(path: String) throws(Failure) {
     self.path = path
     do throws(SystemError) { socket = try LineSocket(connectingTo: path) } catch {
-      throw Failure("the monitor \(path) can't be reached: \(errorText(error.errorNumber))", errorNumber: error.errorNumber)
+      throw Failure(
+        "the monitor \(path) can't be reached: \(errorText(error.errorNumber))", errorNumber: error.errorNumber)
     }
-    guard try line(within: Self.greetingLimitNanoseconds, "no greeting comes: does another client use it?").greeting != nil
+    guard
+      try line(within: Self.greetingLimitNanoseconds, "no greeting comes: does another client use it?").greeting != nil
     else { throw Failure("\(path) is no QEMU's QMP monitor") }
     _ = try execute("qmp_capabilities")
   }
@@ -59,7 +61,9 @@ final class QEMUMonitor {
     }
     while true {  // events come in between
       let line = try line(within: Self.answerLimitNanoseconds, "it does not answer \(command)")
-      if let error = line.error { throw Failure("the monitor \(path) refuses \(command): \(error.desc ?? "no reason")") }
+      if let error = line.error {
+        throw Failure("the monitor \(path) refuses \(command): \(error.desc ?? "no reason")")
+      }
       if let answer = line.return { return answer }
     }
   }
@@ -68,7 +72,10 @@ final class QEMUMonitor {
     let bytes: [UInt8]
     do throws(SystemError) {
       bytes = try socket.readLine(deadlineNanoseconds: SystemClock().nowNanoseconds + limit)
-    } catch { throw Failure("the monitor \(path): \(complaint) (\(errorText(error.errorNumber)))", errorNumber: error.errorNumber) }
+    } catch {
+      throw Failure(
+        "the monitor \(path): \(complaint) (\(errorText(error.errorNumber)))", errorNumber: error.errorNumber)
+    }
     do { return try JSONDecoder().decode(Line.self, from: Data(bytes)) } catch {
       throw Failure("\(path) is no QEMU's QMP monitor")
     }

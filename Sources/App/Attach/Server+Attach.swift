@@ -14,7 +14,8 @@ extension Server {
     let name = request.tenant ?? process.defaultTenantName
     try checkAdmission(of: name)
     guard request.freeze == nil || request.freeze != "caller" else {
-      throw ProtocolError(.invalidRequest, "freeze: \"caller\" is for tenants that ask for themselves; \"signal\" is right")
+      throw ProtocolError(
+        .invalidRequest, "freeze: \"caller\" is for tenants that ask for themselves; \"signal\" is right")
     }
     try checkMonitor(request.qmp, for: connection)
     keepBusy(connection)

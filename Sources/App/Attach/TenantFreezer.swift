@@ -88,7 +88,8 @@ final class TenantFreezer: Freezer, @unchecked Sendable {  // used by the tenant
       }
       SystemClock().sleep(microseconds: Self.retryMicroseconds)
     }
-    log.error("the virtual machine was paused by us, and can't be told to go on: \(complaint). Ask its monitor for \"cont\"")
+    log.error(
+      "the virtual machine was paused by us, and can't be told to go on: \(complaint). Ask its monitor for \"cont\"")
     return false
   }
 

@@ -42,10 +42,12 @@ struct Registration {
     try Self.checkMappings(of: peer, requests: requests, files: files)
     process = peer
     do throws(SystemError) {
-      let ports = try LinuxPorts(map: map, memfds: memfds, files: files, shared: shared, holdings: holdings,
+      let ports = try LinuxPorts(
+        map: map, memfds: memfds, files: files, shared: shared, holdings: holdings,
         monitor: attachment?.monitor)
       memory = TenantMemory(map: map, ports: ports, slotLimit: shared.limits.slots ?? .max)
-      let first = try UserfaultProcess(userfaultfd: userfaultfd, handle: peer, map: map, staging: ports.staging,
+      let first = try UserfaultProcess(
+        userfaultfd: userfaultfd, handle: peer, map: map, staging: ports.staging,
         isDrained: attachment?.monitor != nil)
       try holdings.hold(ports, memfds: memfds)
       try holdings.hold(first)

@@ -113,7 +113,8 @@ extension Server {
     }
   }
 
-  func register(_ request: RegisterRequest, _ descriptors: [Descriptor], _ connection: Connection) throws(ProtocolError) {
+  func register(_ request: RegisterRequest, _ descriptors: [Descriptor], _ connection: Connection) throws(ProtocolError)
+  {
     if isEnding { throw ProtocolError(.aborted, "the daemon is ending") }
     if let identifier = connection.tenant, let tenant = tenants[identifier] {
       if connection.isReplayed, tenant.name == request.tenant { return answerRegistered(connection, tenant.name) }

@@ -64,10 +64,13 @@ extension Server {
     } catch { return log.error("tenant \(record.name) can't be taken over, and is given up: \(error)") }
     let ports = try LinuxPorts(
       map: map, memfds: memfds, files: files, shared: configuration.shared, holdings: holdings,
-      monitor: record.attachment?.monitor, kept: TenantHoldings.Kept(tables: tables, swapFile: swapFile, staging: held[HeldRole.staging.key(group)]))
+      monitor: record.attachment?.monitor,
+      kept: TenantHoldings.Kept(tables: tables, swapFile: swapFile, staging: held[HeldRole.staging.key(group)]))
     let memory = TenantMemory(
       map: map, ports: ports, slotLimit: configuration.shared.limits.slots ?? .max)
-    for process in try processes(of: group, held, memory, isDrained: record.attachment?.monitor != nil) { ports.append(process) }
+    for process in try processes(of: group, held, memory, isDrained: record.attachment?.monitor != nil) {
+      ports.append(process)
+    }
     let identifier = Tenant.Identifier(serial: group)
     let runtime = try makeRuntime(identifier, name: record.name, memory: memory, freeze: freeze)
     let tenant = Tenant(
@@ -127,7 +130,9 @@ extension Server {
     if !unknown.isEmpty { adopt(unknown, by: tenant) }
   }
 
-  private func processes(of group: UInt64, _ held: [HeldKey: Descriptor], _ memory: TenantMemory<LinuxPorts>, isDrained: Bool)
+  private func processes(
+    of group: UInt64, _ held: [HeldKey: Descriptor], _ memory: TenantMemory<LinuxPorts>, isDrained: Bool
+  )
     throws(SystemError) -> [UserfaultProcess]
   {
     var found: [UserfaultProcess] = []

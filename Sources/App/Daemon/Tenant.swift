@@ -81,7 +81,8 @@ final class Tenant {
   /// What `status` shows besides the resident pages, which take a walk over the memfd to count.
   var statusSnapshot: StatusSnapshot {
     StatusSnapshot(
-      name: name, isAttached: attachment != nil, state: lifecycle.state, job: lifecycle.job, lastJob: lastJob, failure: failure, warnings: warnings,
+      name: name, isAttached: attachment != nil, state: lifecycle.state, job: lifecycle.job, lastJob: lastJob,
+      failure: failure, warnings: warnings,
       shortage: shortage, transition: runtime.transition, runtime: runtime)
   }
 }
