@@ -181,7 +181,7 @@ struct Complaint: Error, CustomStringConvertible {
 }
 
 /// Waits for something that happens soon, by itself.
-func eventually(_ what: String, limitSeconds: Int = 10, _ condition: () throws -> Bool) throws {
+func eventually(_ what: String, limitSeconds: Int = 60, _ condition: () throws -> Bool) throws {
   for _ in 0..<(limitSeconds * 200) {
     if try condition() { return }
     usleep(5000)
