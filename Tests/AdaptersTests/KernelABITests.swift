@@ -70,6 +70,22 @@ import Testing
     Pair("SYS_pidfd_send_signal", Linux.SYS_pidfd_send_signal, header_SYS_pidfd_send_signal()),
     Pair("SYS_pidfd_open", Linux.SYS_pidfd_open, header_SYS_pidfd_open()),
     Pair("SYS_process_madvise", Linux.SYS_process_madvise, header_SYS_process_madvise()),
+    Pair("SYS_kcmp", Linux.SYS_kcmp, header_SYS_kcmp()),
+    Pair("SYS_close", Linux.SYS_close, header_SYS_close()),
+    Pair("SYS_ioctl", Linux.SYS_ioctl, header_SYS_ioctl()),
+    Pair("SYS_recvmsg", Linux.SYS_recvmsg, header_SYS_recvmsg()),
+    Pair("SYS_socketpair", Linux.SYS_socketpair, header_SYS_socketpair()),
+    Pair("SYS_pidfd_getfd", Linux.SYS_pidfd_getfd, header_SYS_pidfd_getfd()),
+    Pair("PTRACE_SEIZE", Ptrace.SEIZE, header_PTRACE_SEIZE()),
+    Pair("PTRACE_INTERRUPT", Ptrace.INTERRUPT, header_PTRACE_INTERRUPT()),
+    Pair("PTRACE_GETREGSET", Ptrace.GETREGSET, header_PTRACE_GETREGSET()),
+    Pair("PTRACE_SETREGSET", Ptrace.SETREGSET, header_PTRACE_SETREGSET()),
+    Pair("PTRACE_GETSIGMASK", Ptrace.GETSIGMASK, header_PTRACE_GETSIGMASK()),
+    Pair("PTRACE_SETSIGMASK", Ptrace.SETSIGMASK, header_PTRACE_SETSIGMASK()),
+    Pair("PTRACE_EVENT_STOP", Ptrace.EVENT_STOP, header_PTRACE_EVENT_STOP()),
+    Pair("PTRACE_O_SUSPEND_SECCOMP", Ptrace.O_SUSPEND_SECCOMP, header_PTRACE_O_SUSPEND_SECCOMP()),
+    Pair("NT_PRSTATUS", Ptrace.NT_PRSTATUS, header_NT_PRSTATUS()),
+    Pair("__WALL", Linux.__WALL, header___WALL()),
   ]
 
   @Test("each number is the header's", arguments: numbers)
@@ -121,7 +137,32 @@ import Testing
     Pair("cmsghdr.cmsg_level", 8, header_offset_cmsghdr_level()),
     Pair("cmsghdr.cmsg_type", 12, header_offset_cmsghdr_type()),
     Pair("cmsghdr", 16, header_sizeof_cmsghdr()),
+    Pair("msghdr, as BorrowedUserfaultfd lays it out", 56, header_sizeof_msghdr()),
+    Pair("msghdr.msg_iov", 16, header_offset_msghdr_vector()),
+    Pair("msghdr.msg_iovlen", 24, header_offset_msghdr_vectors()),
+    Pair("msghdr.msg_control", 32, header_offset_msghdr_control()),
+    Pair("msghdr.msg_controllen", 40, header_offset_msghdr_control_bytes()),
+    Pair("user_regs_struct", MemoryLayout<Registers>.size, header_sizeof_user_regs_struct()),
   ]
+
+  #if arch(x86_64)
+    static let registers = [
+      Pair("rax", offset(\Registers.rax), header_offset_user_regs_struct_rax()),
+      Pair("orig_rax", offset(\Registers.orig_rax), header_offset_user_regs_struct_orig_rax()),
+      Pair("rip", offset(\Registers.rip), header_offset_user_regs_struct_rip()),
+      Pair("rsp", offset(\Registers.rsp), header_offset_user_regs_struct_rsp()),
+      Pair("cs", offset(\Registers.cs), header_offset_user_regs_struct_cs()),
+      Pair("rdi", offset(\Registers.rdi), header_offset_user_regs_struct_rdi()),
+      Pair("rsi", offset(\Registers.rsi), header_offset_user_regs_struct_rsi()),
+      Pair("rdx", offset(\Registers.rdx), header_offset_user_regs_struct_rdx()),
+      Pair("r10", offset(\Registers.r10), header_offset_user_regs_struct_r10()),
+      Pair("r8", offset(\Registers.r8), header_offset_user_regs_struct_r8()),
+      Pair("r9", offset(\Registers.r9), header_offset_user_regs_struct_r9()),
+    ]
+
+    @Test("each register is where the header has it", arguments: registers)
+    func register(_ pair: Pair) { #expect(pair.ours == pair.header) }
+  #endif
 
   @Test("each structure has the header's size, and its fields the header's places", arguments: layouts)
   func layout(_ pair: Pair) { #expect(pair.ours == pair.header) }
