@@ -70,7 +70,11 @@ struct LinuxPorts: TenantPorts {
     freezer = SignalFreezer(
       processes: { [processList] in processList.handles },
       identify: { [processList, mappingSearch, gate] in mappingSearch.identify(processList.all, gate: gate) },
-      record: { [holdings] (pids) throws(SystemError) in try holdings.recordStops(pids) })
+      record: { [processList, holdings] (pids) throws(SystemError) in
+        // Whom the next worker does not know by its pidfd it can't let go on.
+        if !pids.isEmpty { for process in processList.all { try holdings.holdHandle(of: process) } }
+        try holdings.recordStops(pids)
+      })
   }
 
   var processes: [UserfaultProcess] { processList.all }
