@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #endif
 #include <limits.h>
+#include <linux/sched.h>
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stddef.h>
