@@ -46,6 +46,7 @@ enum Linux {
   static let F_DUPFD_QUERY: Int32 = 1027
   static let CLONE_FILES = 0x400
   static let CLONE_PIDFD = 0x1000
+  static let __WALL: Int32 = 0x4000_0000
 
   #if arch(x86_64)
     static let SYS_userfaultfd = 323
@@ -54,6 +55,10 @@ enum Linux {
     static let SYS_clone = 56
     static let SYS_ppoll = 271
     static let SYS_exit_group = 231
+    static let SYS_close = 3
+    static let SYS_ioctl = 16
+    static let SYS_recvmsg = 47
+    static let SYS_socketpair = 53
   #elseif arch(arm64)
     static let SYS_userfaultfd = 282
     static let SYS_madvise = 233
@@ -61,6 +66,10 @@ enum Linux {
     static let SYS_clone = 220
     static let SYS_ppoll = 73
     static let SYS_exit_group = 94
+    static let SYS_close = 57
+    static let SYS_ioctl = 29
+    static let SYS_recvmsg = 212
+    static let SYS_socketpair = 199
   #endif
   static let SYS_pidfd_send_signal = 424
   static let SYS_pidfd_open = 434
