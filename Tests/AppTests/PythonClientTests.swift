@@ -21,12 +21,21 @@ struct PythonClientTests {
       "disk_space.py",  // the disk gets its space back, at once or gradually
       "strangers.py",  // mappings that nobody has announced
       "crowd.py",  // fifty processes at fifty addresses, half of which die
+      "fork_deaths.py",  // forks all the time, while the worker is killed
+      "recovery.py",  // the worker is killed, and how long that takes is measured
       "removes.py",  // four thousand removes race an enable loop
     ])
   func `it finds all its bytes right`(_ name: String) throws {
     let daemon = try Daemon()
     try expectVerified(name, daemon.socketPath)
   }
+}
+
+/// Keeper and worker, killed in one blow under a service manager that keeps descriptors, which the script plays.
+@Suite(.enabled(if: hasUserfaultfd))
+struct ServiceManagerTests {
+  @Test(.enabled(if: python != nil, "python3 is not installed"))
+  func `the next daemon goes on with what was kept`() throws { try expectVerified("service_manager.py", program) }
 }
 
 /// The command line on a terminal, before a daemon that the script plays.

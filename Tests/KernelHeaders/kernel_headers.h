@@ -5,6 +5,7 @@
 #include <elf.h>
 #include <limits.h>
 #include <linux/ptrace.h>
+#include <linux/sched.h>
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stddef.h>
@@ -69,6 +70,13 @@ VALUE(SFD_CLOEXEC)
 VALUE(SFD_NONBLOCK)
 VALUE(RWF_NOWAIT)
 VALUE(PR_SET_PDEATHSIG)
+VALUE(PR_SET_NAME)
+VALUE(CLONE_FILES)
+VALUE(CLONE_PIDFD)
+VALUE(SYS_clone)
+VALUE(SYS_ppoll)
+VALUE(SYS_exit_group)
+VALUE(SYS_pidfd_getfd)
 VALUE(SCM_RIGHTS)
 VALUE(IOV_MAX)
 VALUE(SYS_userfaultfd)

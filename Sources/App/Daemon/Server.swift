@@ -31,6 +31,8 @@ final class Server {
   var claims = FileClaims()
   var nextToken = Token.first
   var isEnding = false
+  /// Kept for as long as this worker lives.
+  var sharedDescriptors: SharedDescriptors?
   let acceptLog: Log.Limited
 
   var log: Log { configuration.log }

@@ -254,6 +254,10 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       let process = fault.process
       switch service.serveFromFile(fault.page, from: process, buffer: buffer) {
       case .served, .outside: break
+      case .unreadable(let page):
+        log.error(
+          "tenant \(name): \(text(page)) can't be read back right from the swap file: whoever touches it gets SIGBUS")
+        process.wake(page..<(page + 1))
       case .processGone: processGone(process)
       case .failed(let failure):
         log.warning("tenant \(name): \(ProtocolError(failure).message)")
@@ -306,6 +310,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       if let out = work as? OutJob<LinuxPorts> { report(out) }
       waits.end()
       finishProgress(work.pages)
+      if case .unreadable? = result.failure { reportUnreadable() }
       jobEnded(result)
       cleaner.ask()
     }
@@ -325,6 +330,25 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     if let obstacle = out.obstacle {
       log.warning("tenant \(name): what enable had left stays resident: \(ProtocolError(obstacle).message)")
     }
+  }
+
+  private func reportUnreadable() {
+    var position = PageIndex(0)
+    for _ in 0..<Self.namedPages {
+      guard let page = memory.ledger.nextUnreadable(from: position) else { return }
+      log.error("tenant \(name): \(text(page)) can't be read back right from the swap file, and stays monitored")
+      position = page + 1
+    }
+  }
+
+  /// Of those that `disable` could not bring back.
+  private static let namedPages = 10
+
+  /// For people: where a page is.
+  private func text(_ page: PageIndex) -> String {
+    let (map, number) = (memory.map, memory.map.regionIndex(of: page))
+    let offset = map.geometry.bytes(inPages: map.regions[number].pages.lowerBound.distance(to: page))
+    return "the page at offset 0x\(String(offset, radix: 16)) of region \(number)"
   }
 
   private func takeJob() -> TenantJob? {

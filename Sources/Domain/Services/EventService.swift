@@ -119,7 +119,7 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
     _ outcome: FaultOutcome, _ fault: WaitingFault<Ports.Process>, _ report: inout EventStep<Ports.Process>
   ) {
     switch outcome {
-    case .served: break
+    case .served, .unreadable: break
     case .retryLater: keep(fault)
     case .needsFile: if !files.offer(fault) { keep(fault) }
     case .processGone: report.processGone = fault.process

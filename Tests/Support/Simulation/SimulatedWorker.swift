@@ -108,6 +108,9 @@ final class SimulatedWorker: @unchecked Sendable {  // belongs to whoever holds 
       while waits, !isDead {
         switch faults.serveFromFile(fault.page, from: fault.process, buffer: buffer) {
         case .served, .processGone: waits = false
+        case .unreadable(let page):
+          fault.process.wake(page..<(page + 1))
+          waits = false
         case .needsFile, .retryLater: break
         case .outside: kernel.fail("a fault from the file is outside of all regions")
         case .failed(let failure): check(failure)
