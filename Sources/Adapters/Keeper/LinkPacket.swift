@@ -12,6 +12,8 @@ struct LinkPacket: Equatable {
     case upgrade = 5
     /// Lets the next one in who knocks at the listening socket, and holds the connection under the key.
     case accept = 6
+    /// The control thread goes on; the text says how things are, for the service manager.
+    case alive = 7
     // From the keeper.
     case inventory = 16
     case inventoryEnd = 17

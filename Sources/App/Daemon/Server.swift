@@ -6,6 +6,8 @@ internal import Domain
 final class Server {
   struct Configuration {
     let socketPath: String
+    /// Else it is a service manager's.
+    let ownsSocketFile: Bool
     let shared: LinuxPorts.Shared
     let log: Log
   }
@@ -61,7 +63,7 @@ final class Server {
     while !(isEnding && tenants.isEmpty) {
       for ready in try loop.wait() { handle(ready) }
     }
-    listener.removeFile()
+    if configuration.ownsSocketFile { listener.removeFile() }
     log.info("every tenant's memory is back; goodbye")
   }
 
