@@ -10,10 +10,12 @@ enum Message: Sendable {
   /// Forks have brought children, who are being served; or it was found out which processes they are.
   case childrenForked(tenant: Tenant.Identifier, [UserfaultProcess])
   case childrenIdentified(tenant: Tenant.Identifier, areAll: Bool)
-  /// Those who asked for the tenant's status have been answered.
-  case reported(tenant: Tenant.Identifier)
-  /// An answer that was worked out elsewhere.
-  case reply(connection: UInt64, JSONValue)
+  /// What the tenant's memfds hold.
+  case counted(tenant: Tenant.Identifier, Result<Int, ProtocolError>)
+  /// What a client wants to register has been looked at, and belongs to the tenant of that identifier, which is to be.
+  case registered(Tenant.Identifier, connection: UInt64, Result<Registration, ProtocolError>)
+  /// A forgotten tenant's threads have ended.
+  case departed(Tenant.Identifier)
 }
 
 /// Messages for the control thread. It needs no limit of its own: a tenant has one job, a connection one request, and

@@ -31,9 +31,16 @@ final class Server {
   var names: [String: Tenant.Identifier] = [:]
   var processTokens: [UInt64: Tenant.Identifier] = [:]
   var claims = FileClaims()
+  /// Tenants that are being looked at, and those whose threads are being ended: a client can keep us waiting for both.
+  var registrations: [Tenant.Identifier: Transit] = [:]
+  var departures: [Tenant.Identifier: Transit] = [:]
   var nextToken = Token.first
   var isEnding = false
   let acceptLog: Log.Limited
+  var lastLookNanoseconds: UInt64 = 0
+  var lastAliveNanoseconds: UInt64 = 0
+  /// How often the service manager wants a sign of life, and then some; nil where it wants none.
+  let watchdogNanoseconds = Machine.environment("WATCHDOG_USEC").flatMap { UInt64($0) }.map { $0 / 3 * 1000 }
 
   var log: Log { configuration.log }
 
@@ -61,7 +68,8 @@ final class Server {
   /// Serves until a signal has asked for the end and every tenant's memory is back.
   func run() throws(SystemError) {
     while !(isEnding && tenants.isEmpty) {
-      for ready in try loop.wait() { handle(ready) }
+      for ready in try loop.wait(timeoutNanoseconds: patienceNanoseconds) { handle(ready) }
+      look()
     }
     if configuration.ownsSocketFile { listener.removeFile() }
     log.info("every tenant's memory is back; goodbye")
@@ -104,9 +112,9 @@ final class Server {
     case .childrenIdentified(let identifier, let areAll):
       if let tenant = tenants[identifier] { watchChildren(of: tenant, areAll: areAll) }
     case .processAdded(let identifier, let token, let result): processAdded(identifier, token, result)
-    case .reported(let identifier): if let tenant = tenants[identifier] { reportToAll(tenant) }
-    case .reply(let token, let reply):
-      if let connection = connections[token] { answer(connection, reply) }
+    case .counted(let identifier, let result): if let tenant = tenants[identifier] { counted(tenant, result) }
+    case .registered(let identifier, let token, let result): registered(identifier, token, result)
+    case .departed(let identifier): departures[identifier] = nil
     }
   }
 

@@ -19,9 +19,9 @@ enum ManualPage {
   private static let commands = Help.commands.sorted().map { (name: $0, text: HelpText(Help.text(of: $0))) }
 
   private static func roff(_ blocks: [HelpText.Block]) -> String {
-    blocks.map { block in
+    blocks.enumerated().map { number, block in
       switch block {
-      case .paragraph(let text): ".PP\n\(escaped(text))\n"
+      case .paragraph(let text): (number > 0 ? ".PP\n" : "") + "\(escaped(text))\n"
       case .entry(let term, let text): ".TP\n.B \(escaped(term))\n\(escaped(text))\n"
       case .example(let text): ".PP\n.EX\n\(escaped(text))\n.EE\n"
       }
