@@ -22,6 +22,8 @@ struct PythonClientTests {
       "strangers.py",  // mappings that nobody has announced
       "crowd.py",  // fifty processes at fifty addresses, half of which die
       "removes.py",  // four thousand removes race an enable loop
+      "hostile.py",  // clients that do their worst harm only themselves
+      "malformed.py",  // thousands of bad requests, with descriptors
     ])
   func `it finds all its bytes right`(_ name: String) throws {
     let daemon = try Daemon()
