@@ -56,10 +56,10 @@ struct KeeperProcessTests {
       setenv("SWAP_MONITOR_HELD", "\(list.raw) 1", 1)
       check(Inheritance.passed().isEmpty)
       setenv("SWAP_MONITOR_HELD", variable, 1)
-      let inherited = Keeper.inherited()
+      let inherited = Keeper.inherited().held
       check(inherited.mapValues { $0.raw } == held.mapValues { $0.raw })
       check(numbers.allSatisfy { fcntl($0, F_GETFD) == FD_CLOEXEC })
-      check(Machine.environment("SWAP_MONITOR_HELD") == nil && Keeper.inherited().isEmpty)
+      check(Machine.environment("SWAP_MONITOR_HELD") == nil && Keeper.inherited().held.isEmpty)
       _exit(0)  // before each number is closed twice
     }
   }
@@ -92,7 +92,7 @@ struct KeeperProcessTests {
   func refusedUpgrades() throws {
     for (question, reason) in [
       ("exit 0", "does not say which layout"), ("echo swap-monitor 1.0", "does not say which layout"),
-      ("echo 2", "knows layout 2 of the tables"), ("exec sleep 60", "does not say which layout"),
+      ("echo 99", "knows layout 99 of the tables"), ("exec sleep 60", "does not say which layout"),
     ] {
       let stage = try Stage(layoutQuestion: ["-c", question])
       let worker = try stage.next()

@@ -5,7 +5,8 @@ import Testing
 
 /// Replays what the fuzzer (Tests/Fuzz/run) has found worth keeping.
 struct FuzzCorpusTests {
-  @Test(arguments: ["requests", "events"]) func `no input of the corpus crashes what decodes it`(_ name: String) throws {
+  @Test(arguments: ["requests", "events"]) func `no input of the corpus crashes what decodes it`(_ name: String) throws
+  {
     let directory = #filePath.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" } + "/Corpus/\(name)"
     let listing = try #require(opendir(directory))
     defer { closedir(listing) }

@@ -37,6 +37,14 @@ struct TerminalTests {
   func `progress, Ctrl-C and the watch`() throws { try expectVerified("terminal.py", program) }
 }
 
+/// The daemon as a service, before a manager that the script plays.
+struct PlayedServiceTests {
+  @Test(.enabled(if: python != nil && hasUserfaultfd, "python3 is not installed"))
+  func `activation, readiness, watchdog, and another life with the descriptors that were kept`() throws {
+    try expectVerified("service.py", program)
+  }
+}
+
 private func expectVerified(_ name: String, _ argument: String) throws {
   let script = #filePath.split(separator: "/").dropLast(2).reduce("") { "\($0)/\($1)" } + "/Clients/\(name)"
   let child = try ChildProcess(

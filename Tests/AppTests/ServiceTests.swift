@@ -7,8 +7,11 @@ import Testing
 /// `swap-monitor install`, and that help, manual, completions and the parser agree.
 struct ServiceTests {
   private static func path(of name: String) -> String? {
-    let found = ["/usr/bin", "/bin", "/usr/local/bin"].map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
-    if found == nil { Console.writeError("\n*** SKIPPED: \(name) is not installed; what is made for it is not tried ***\n") }
+    let places: [String] = ["/usr/bin", "/bin", "/usr/local/bin"]
+    let found = places.map { (place: String) -> String in "\(place)/\(name)" }.first { access($0, X_OK) == 0 }
+    if found == nil {
+      Console.writeError("\n*** SKIPPED: \(name) is not installed; what is made for it is not tried ***\n")
+    }
     return found
   }
 
@@ -31,7 +34,9 @@ struct ServiceTests {
 
   // MARK: Options
 
-  @Test(arguments: Help.commands.sorted()) func `help tells of every option there is, and of no other`(_ command: String) {
+  @Test(arguments: Help.commands.sorted()) func `help tells of every option there is, and of no other`(
+    _ command: String
+  ) {
     let options = HelpText(Help.text(of: command)).options
     let parsed = CommandOptions.of(command)
     let hidden = CommandOptions.hidden
@@ -109,7 +114,9 @@ struct ServiceTests {
     }
     guard let fish = Self.path(of: "fish") else { return }
     let script = Completions.fish + "complete -C 'swap-monitor install --'"
-    let words = try run([fish, "--no-config", "-c", script]).text.split(separator: "\n").map { $0.prefix { $0 != "\t" } }
+    let words = try run([fish, "--no-config", "-c", script]).text.split(separator: "\n").map {
+      $0.prefix { $0 != "\t" }
+    }
     #expect(Set(words) == ["--prefix", "--root", "--dry-run", "--uninstall", "--json", "--help"])
   }
 
@@ -152,7 +159,8 @@ struct ServiceTests {
 
   @Test(
     arguments: [
-      (["--prefix", "relative"], "absolute", 2), (["--prefix", "/a b"], "without spaces", 2), (["--root", ""], "--root", 2),
+      (["--prefix", "relative"], "absolute", 2), (["--prefix", "/a b"], "without spaces", 2),
+      (["--root", ""], "--root", 2),
       (["--root", "/proc/nowhere"], "as root", 1), (["more"], "unexpected", 2),
     ] as [([String], String, Int32)])
   func `what can't be is refused`(_ words: [String], _ expected: String, _ code: Int32) throws {

@@ -23,6 +23,8 @@ struct CommandOptions {
       CommandOptions(
         valued: ["seconds", "memory", "seed", "patience", "swap-dir", "log-level", "canary"],
         flags: ["no-kill", "disk-trouble", "json"])
+    case "attach":
+      CommandOptions(valued: ["socket", "name", "freeze", "qmp", "region"], flags: ["dry-run", "json"])
     case "install": CommandOptions(valued: ["prefix", "root"], flags: ["dry-run", "uninstall", "json"])
     case "status": CommandOptions(valued: ["socket", "interval"], flags: ["json", "watch"])
     case "enable":
@@ -37,7 +39,7 @@ struct CommandOptions {
   static let hidden: Set<String> = ["canary", "activated"]
 
   /// Commands whose first word is a tenant's name.
-  static let takeTenant: Set<String> = ["status", "enable", "trim", "out", "disable", "unregister"]
+  static let takeTenant: Set<String> = ["status", "enable", "trim", "out", "disable", "unregister", "detach"]
 }
 
 extension Arguments {

@@ -13,9 +13,13 @@ enum Message: Sendable {
   /// What the tenant's memfds hold.
   case counted(tenant: Tenant.Identifier, Result<Int, ProtocolError>)
   /// What a client wants to register has been looked at, and belongs to the tenant of that identifier, which is to be.
-  case registered(Tenant.Identifier, connection: UInt64, Result<Registration, ProtocolError>)
+  case registered(Tenant.Identifier, connection: UInt64, AttachedProcess?, Result<Registration, ProtocolError>)
   /// A forgotten tenant's threads have ended.
-  case departed(Tenant.Identifier)
+  case ended(Tenant.Identifier)
+  /// What a connection wants to attach to has been looked into; or why it could not.
+  case attached(connection: UInt64, tenant: String, Result<AttachedProcess, ProtocolError>)
+  /// The tenant's process is as it was before it was attached to, but for the complaint.
+  case departed(tenant: Tenant.Identifier, complaint: String?)
 }
 
 /// Messages for the control thread. It needs no limit of its own: a tenant has one job, a connection one request, and

@@ -19,7 +19,7 @@ extension Server {
           "more descriptors came than can be taken (\(SequencedSocket.descriptorLimit), or the process's limit)")
       }
       let request = try decoded.request.get()
-      if case .register(let body) = request { return try register(body, packet, connection) }
+      if case .register(let body) = request { return try register(body, packet.descriptors, connection) }
       if case .addProcess(let body) = request { return try addProcess(body, packet, connection) }
       guard packet.descriptors.isEmpty else {
         throw ProtocolError(
@@ -27,6 +27,7 @@ extension Server {
       }
       switch request {
       case .register, .addProcess: break
+      case .attach(let body): try attach(body, connection)
       case .upgrade: try upgrade(connection)
       case .unregister(let name):
         guard let tenant = try findToUnregister(name, for: connection) else { return }
@@ -114,61 +115,85 @@ extension Server {
     }
   }
 
-  func register(_ request: RegisterRequest, _ packet: Packet, _ connection: Connection) throws(ProtocolError) {
+  func register(_ request: RegisterRequest, _ descriptors: [Descriptor], _ connection: Connection) throws(ProtocolError)
+  {
     if isEnding { throw ProtocolError(.aborted, "the daemon is ending") }
     if let identifier = connection.tenant, let tenant = tenants[identifier] {
       if connection.isReplayed, tenant.name == request.tenant { return answerRegistered(connection, tenant.name) }
       throw ProtocolError(.invalidRequest, "this connection has a tenant already; a connection registers one at a time")
     }
-    if names[request.tenant] != nil || registrations.values.contains(where: { $0.name == request.tenant }) {
-      throw ProtocolError(.nameTaken, "tenant: the name \"\(request.tenant.shortened)\" is taken; choose another")
+    try checkAdmission(of: request.tenant)
+    try examine(request, descriptors, process: connection.process, for: connection)
+  }
+
+  func checkAdmission(of name: String) throws(ProtocolError) {
+    if names[name] != nil || registrations.values.contains(where: { $0.name == name }) {
+      throw ProtocolError(.nameTaken, "tenant: the name \"\(name.shortened)\" is taken; choose another")
     }
     guard tenants.count + registrations.count + departures.count < Limits.tenants else {
       throw ProtocolError(.noMemory, "there are \(Limits.tenants) tenants already, and no more are taken")
     }
+  }
+
+  /// Looks at what is to become a tenant, on a thread of its own: what was sent may be a file whose server does not answer, and
+  /// the process may hold its memory lock. Then `registered` goes on.
+  func examine(
+    _ request: RegisterRequest, _ descriptors: [Descriptor], process: ProcessHandle?, for connection: Connection,
+    attached: AttachedProcess? = nil
+  ) throws(ProtocolError) {
     try checkShare(of: connection.user)
-    try refuseKnown(packet.descriptors.first)
+    try refuseKnown(descriptors.first)
     let identifier = Tenant.Identifier(serial: takeToken())
     let holdings = TenantHoldings(link: link, group: identifier.serial)
-    let (mailbox, shared, token, peer) = (mailbox, configuration.shared, connection.token, connection.process)
+    let (mailbox, shared, token) = (mailbox, configuration.shared, connection.token)
     do throws(SystemError) {
-      // What is sent may be a file whose server does not answer, and the process may hold its memory lock.
       try Thread.runDetached(name: "register") {
         do throws(ProtocolError) {
           let registration = try Registration(
-            request, packet: packet, peer: peer, shared: shared, holdings: holdings)
-          mailbox.post(.registered(identifier, connection: token, .success(registration)))
-        } catch { mailbox.post(.registered(identifier, connection: token, .failure(error))) }
+            request, descriptors, peer: process, shared: shared, holdings: holdings, attachment: attached?.attachment)
+          mailbox.post(.registered(identifier, connection: token, attached, .success(registration)))
+        } catch { mailbox.post(.registered(identifier, connection: token, attached, .failure(error))) }
       }
     } catch { throw ProtocolError(.noMemory, error.description) }
     registrations[identifier] = Transit(name: request.tenant, user: connection.user, "register")
     keepBusy(connection)
   }
 
-  /// The rest of `register`, once what the client sent has been looked at.
-  func registered(_ identifier: Tenant.Identifier, _ token: UInt64, _ result: Result<Registration, ProtocolError>) {
+  /// - Parameter attached: nil for one that has asked by itself.
+  func registered(
+    _ identifier: Tenant.Identifier, _ token: UInt64, _ attached: AttachedProcess?,
+    _ result: Result<Registration, ProtocolError>
+  ) {
     registrations[identifier] = nil
     guard let connection = connections[token] else { return link.drop(group: identifier.serial) }
     do throws(ProtocolError) {
       let registration = try result.get()
-      do throws(ProtocolError) { try admit(registration, identifier, connection) } catch {
+      let tenant: Tenant
+      do throws(ProtocolError) {
+        tenant = try admit(registration, identifier, connection, attached?.attachment)
+      } catch {
         registration.memory.ports.holdings.dropAll()
         throw error
       }
-      answerRegistered(connection, registration.name)
+      guard let attached else { return answerRegistered(connection, tenant.name) }
+      attached.keep()
+      answerAttached(connection, tenant, attached)
     } catch { answer(connection, error) }
   }
 
-  private func admit(_ registration: Registration, _ identifier: Tenant.Identifier, _ connection: Connection)
-    throws(ProtocolError)
-  {
+  private func admit(
+    _ registration: Registration, _ identifier: Tenant.Identifier, _ connection: Connection, _ attachment: Attachment?
+  ) throws(ProtocolError) -> Tenant {
     if isEnding { throw ProtocolError(.aborted, "the daemon is ending") }
     try refuseKnown(registration.memory.ports.processes.first?.userfaultfd)  // it may have come twice at once
     try checkShare(of: connection.user, adding: registration.memory.map.pageCount)
     do throws(RegionError) {
       try claims.claim(registration.requests, files: registration.files, tenant: registration.name)
     } catch { throw ProtocolError(error) }
-    do throws(SystemError) { try add(registration, identifier, connection) } catch {
+    do throws(SystemError) {
+      return try add(
+        registration, identifier, connection.user, attachment == nil ? connection : nil, attachment)
+    } catch {
       claims.release(tenant: registration.name)
       throw ProtocolError(.noMemory, error.description)
     }
@@ -194,15 +219,16 @@ extension Server {
       childrenForked: { mailbox.post(.childrenForked(tenant: identifier, $0)) })
   }
 
-  private func add(_ registration: Registration, _ identifier: Tenant.Identifier, _ connection: Connection)
-    throws(SystemError)
-  {
+  private func add(
+    _ registration: Registration, _ identifier: Tenant.Identifier, _ user: UInt32, _ connection: Connection?,
+    _ attachment: Attachment?
+  ) throws(SystemError) -> Tenant {
     let runtime = try makeRuntime(
       identifier, name: registration.name, memory: registration.memory, freeze: registration.freeze)
     try runtime.start()
     let tenant = Tenant(
-      identifier: identifier, name: registration.name, user: connection.user, connection: connection.token,
-      freeze: registration.freeze, runtime: runtime)
+      identifier: identifier, name: registration.name, user: user, connection: connection?.token ?? 0,
+      attachment: attachment, freeze: registration.freeze, runtime: runtime)
     // Before it is answered; and without it there is no tenant for the next worker.
     do throws(SystemError) { try runtime.holdings.store(TenantRecord(tenant)) } catch {
       runtime.shutDown()
@@ -214,10 +240,11 @@ extension Server {
     }
     tenants[identifier] = tenant
     names[tenant.name] = identifier
-    connection.tenant = identifier
+    connection?.tenant = identifier
     log.info(
-      "tenant \(tenant.name): registered by user \(tenant.user), process \(registration.process.pid), "
+      "tenant \(tenant.name): \(attachment == nil ? "registered" : "attached to") by user \(tenant.user), process \(registration.process.pid), "
         + "\(registration.memory.map.sizeBytes >> 20) MiB in \(registration.requests.count) regions")
+    return tenant
   }
 
   // MARK: Answers
@@ -291,16 +318,17 @@ extension Server {
     var entries: [JSONValue] = []
     var bytes = Self.listOverheadBytes
     for tenant in visible.sorted(by: { $0.name < $1.name }) {
-      let entry = JSONValue.object([
+      var entry: [String: JSONValue] = [
         "tenant": .string(tenant.name), "state": .string(tenant.lifecycle.state.rawValue),
         "size": .unsigned(tenant.runtime.memory.map.sizeBytes),
         "pids": .array(tenant.processIdentifiers.map { .integer(Int64($0)) }),
-      ])
-      bytes += entry.bytes.count + 1
+      ]
+      if tenant.attachment != nil { entry["attached"] = true }
+      bytes += JSONValue.object(entry).bytes.count + 1
       if bytes > SequencedSocket.packetLimit {
         return .object(["ok": .bool(true), "tenants": .array(entries), "more": .bool(true)])
       }
-      entries.append(entry)
+      entries.append(.object(entry))
     }
     return .object(["ok": .bool(true), "tenants": .array(entries)])
   }

@@ -113,8 +113,12 @@ final class Server {
       if let tenant = tenants[identifier] { watchChildren(of: tenant, areAll: areAll) }
     case .processAdded(let identifier, let token, let result): processAdded(identifier, token, result)
     case .counted(let identifier, let result): if let tenant = tenants[identifier] { counted(tenant, result) }
-    case .registered(let identifier, let token, let result): registered(identifier, token, result)
-    case .departed(let identifier): departures[identifier] = nil
+    case .registered(let identifier, let token, let attached, let result):
+      registered(identifier, token, attached, result)
+    case .ended(let identifier): departures[identifier] = nil
+    case .attached(let token, let name, let result): attached(token, name, result)
+    case .departed(let identifier, let complaint):
+      if let tenant = tenants[identifier] { departed(tenant, complaint) }
     }
   }
 
