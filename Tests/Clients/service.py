@@ -4,17 +4,39 @@
 Usage: service.py PROGRAM. Prints "verified".
 """
 import os
-import select
+import queue
 import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(__file__))
 import client as library
 
 WATCHDOG_SECONDS = 3
+
+
+def be_tenant(path):
+    """Another process: one that is monitored can't fork while no daemon lives."""
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        theirs.close()
+        tenant = library.Tenant(path, "vm", 1 << 20, freeze="caller")
+        tenant.client.ask({"op": "enable"})
+        ours.send(b"r")
+        ours.recv(1)
+        assert tenant.is_intact()
+        assert tenant.client.ask({"op": "disable", "wait": True})["state"] == "Ready"
+        assert tenant.is_intact()
+        ours.send(b"v")
+        ours.recv(1)
+        os._exit(0)
+    ours.close()
+    theirs.settimeout(120)
+    assert theirs.recv(1) == b"r"
+    return theirs
 
 
 def main():
@@ -42,21 +64,30 @@ def main():
             words = ["serve", "--socket", f"{directory}/socket", "--swap-dir", f"{directory}/swap", "--keep-free", "0"]
             os.execve(sys.argv[1], [sys.argv[1], *words, "--log-level", "error"], environment)
 
-        store = {}
+        store, heard = {}, queue.SimpleQueue()
 
-        def hear(word, seconds=120):
-            """The manager's part, until it hears that."""
-            deadline = time.monotonic() + seconds
-            while select.select([manager], [], [], max(0, deadline - time.monotonic()))[0]:
+        def listen():
+            """The manager's part."""
+            while True:
                 data, files, _, _ = socket.recv_fds(manager, 65536, 10)
                 lines = dict(line.split("=", 1) for line in data.decode().split("\n"))
                 if "FDSTORE" in lines:
                     store[lines["FDNAME"]] = files[0]
                 elif "FDSTOREREMOVE" in lines and lines["FDNAME"] in store:
                     os.close(store.pop(lines["FDNAME"]))
-                if word in lines:
-                    return lines
-            return None
+                heard.put(lines)
+
+        threading.Thread(target=listen, daemon=True).start()
+
+        def hear(word, seconds=120):
+            """Waits for a message with that; None when the time is up."""
+            deadline = time.monotonic() + seconds
+            try:
+                while word not in (lines := heard.get(timeout=max(0, deadline - time.monotonic()))):
+                    pass
+                return lines
+            except queue.Empty:
+                return None
 
         def worker(pid):
             with open(f"/proc/{pid}/task/{pid}/children") as file:
@@ -64,8 +95,7 @@ def main():
 
         keeper = start({})
         assert hear("READY")["MAINPID"] == str(keeper)
-        tenant = library.Tenant(f"{directory}/socket", "vm", 1 << 20)
-        tenant.client.ask({"op": "enable"})
+        tenant = be_tenant(f"{directory}/socket")
         while True:
             status = hear("WATCHDOG")["STATUS"]
             if status.startswith("1 tenants, 1 monitored; 1.00 MiB in staging"):
@@ -81,12 +111,12 @@ def main():
         os.kill(keeper, signal.SIGKILL)
         os.kill(stuck, signal.SIGKILL)
         os.waitpid(keeper, 0)
-        kept, store = store, {}
+        kept = dict(store)
+        store.clear()
         keeper = start(kept)
         assert hear("READY")["MAINPID"] == str(keeper)
-        assert tenant.is_intact()
-        assert tenant.client.ask({"op": "disable", "wait": True})["state"] == "Ready"
-        assert tenant.is_intact()
+        tenant.send(b"x")
+        assert tenant.recv(1) == b"v"
         os.kill(keeper, signal.SIGTERM)
         assert hear("STOPPING")
         assert os.waitstatus_to_exitcode(os.waitpid(keeper, 0)[1]) == 0
