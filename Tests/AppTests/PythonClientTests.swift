@@ -24,6 +24,8 @@ struct PythonClientTests {
       "fork_deaths.py",  // forks all the time, while the worker is killed
       "recovery.py",  // the worker is killed, and how long that takes is measured
       "removes.py",  // four thousand removes race an enable loop
+      "hostile.py",  // clients that do their worst harm only themselves
+      "malformed.py",  // thousands of bad requests, with descriptors
     ])
   func `it finds all its bytes right`(_ name: String) throws {
     let daemon = try Daemon()
@@ -42,6 +44,14 @@ struct ServiceManagerTests {
 struct TerminalTests {
   @Test(.enabled(if: python != nil, "python3 is not installed"))
   func `progress, Ctrl-C and the watch`() throws { try expectVerified("terminal.py", program) }
+}
+
+/// The daemon as a service, before a manager that the script plays.
+struct PlayedServiceTests {
+  @Test(.enabled(if: python != nil && hasUserfaultfd, "python3 is not installed"))
+  func `activation, readiness, watchdog, and another life with the descriptors that were kept`() throws {
+    try expectVerified("service.py", program)
+  }
 }
 
 func clientPath(_ name: String) -> String {

@@ -115,6 +115,9 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   /// This worker serves now: from here on, only its orderly end (exit code 0) ends the keeper.
   package func tellReady() { locked { tell(LinkPacket(.ready)) } }
 
+  /// The control thread goes on.
+  package func tellAlive(_ status: String) { locked { tell(LinkPacket(.alive, text: Array(status.utf8))) } }
+
   /// Has this worker replaced by the program that is at its path now.
   ///
   /// - Returns: why that can't be; nil where this process is about to be killed.

@@ -39,16 +39,13 @@ extension Server {
       }
       if isEnding { throw ProtocolError(.aborted, "the daemon is ending") }
       try checkAdmission(of: name)
-      let attachment = Attachment(number: attached.reply.number, monitor: attached.request.qmp)
-      let tenant = try admit(
-        attached.registration(as: name), attached.descriptors, process: attached.process, user: connection.user,
-        connection: nil, attachment: attachment)
-      attached.keep()
-      answerAttached(connection, tenant, attached)
+      try examine(
+        attached.registration(as: name), attached.descriptors, process: attached.process, for: connection,
+        attached: attached)
     } catch { answer(connection, error) }
   }
 
-  private func answerAttached(_ connection: Connection, _ tenant: Tenant, _ attached: AttachedProcess?) {
+  func answerAttached(_ connection: Connection, _ tenant: Tenant, _ attached: AttachedProcess?) {
     var members: [String: JSONValue] = [
       "ok": .bool(true), "tenant": .string(tenant.name), "size": .unsigned(tenant.runtime.memory.map.sizeBytes),
       "page_size": .int(configuration.shared.geometry.pageBytes),

@@ -2,7 +2,7 @@ internal import Adapters
 internal import Domain
 
 /// Checks what a client wants to register, and builds the tenant's memory from it. Nothing is kept on refusal.
-struct Registration {
+struct Registration: Sendable {
   static let longestName = 64
 
   let name: String

@@ -53,6 +53,11 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   private var jobStartNanoseconds: UInt64?
   private var threads: [Thread] = []
   private let waits: MemoryWait
+  /// What an earlier worker has left half done is finished, as far as it must be before faults are served.
+  private var isOpen = false
+  private let jobLane = Lane("jobs")
+  private let faultLane = Lane("faults")
+  private let fileFaultLanes = (0..<TenantRuntime.fileFaultThreads).map { _ in Lane("file-faults") }
   private let cleaner: FileCleaner
 
   private struct FileFaults: FileFaultQueue, Sendable {
@@ -81,18 +86,20 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     wakeUp = try WakeUp()
   }
 
-  /// - Parameter takeOver: what is still to be done where an earlier worker has left the tenant; comes before any job.
-  func start(_ takeOver: TakeOver<LinuxPorts>? = nil) throws(SystemError) {
+  /// - Parameter takeOver: what is to be done where an earlier worker has left the tenant: before faults are served, and then
+  ///   before any job.
+  func start(_ takeOver: LeftTenant? = nil) throws(SystemError) {
+    if takeOver == nil { open() }
     do throws(SystemError) {
       threads.append(try Thread(name: "faults") { [self] in serveFaults() })
-      for _ in 0..<Self.fileFaultThreads {
+      for lane in fileFaultLanes {
         let buffer = try LockedBuffer(pages: 1, geometry: memory.map.geometry, hasher: memory.ports.table.hasher)
-        threads.append(try Thread(name: "file-faults") { [self] in serveFileFaults(buffer) })
+        threads.append(try Thread(name: "file-faults") { [self] in serveFileFaults(buffer, lane) })
       }
       threads.append(try Thread(name: "cleanup") { [cleaner] in cleaner.run() })
       threads.append(
         try Thread(name: "jobs") { [self] in
-          if let takeOver { finish(takeOver) }
+          if let takeOver { self.takeOver(takeOver) }
           memory.ports.freezer.resume()  // an earlier worker may have paused the tenant's machine
           runJobs()
         })
@@ -106,6 +113,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   ///
   /// - Returns: once its faults are being served; false when the tenant has ended meanwhile.
   func add(_ process: UserfaultProcess) throws(PortFailure) -> Bool {
+    waitUntilOpen()
     while !mustEnd {
       if try memory.add(process) {
         wakeUp.signal()
@@ -121,6 +129,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   /// - Parameter report: called after each look, with whether it was the last.
   func identifyChildren(_ report: (Bool) -> Void) {
     var delay = Self.retryDelayNanoseconds
+    waitUntilOpen()  // until then, protection is not to be touched
     while !mustEnd {
       memory.ports.identifyChildren()
       for process in memory.ports.processes where !process.isAlive { processGone(process) }
@@ -194,6 +203,18 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
 
   private var mustEnd: Bool { monitor.withLock { isEnding } }
 
+  private func open() {
+    monitor.withLock {
+      isOpen = true
+      monitor.wakeAll()
+    }
+  }
+
+  private func waitUntilOpen() { monitor.withLock { while !isOpen && !isEnding { monitor.wait() } } }
+
+  /// What takes so long that the kernel, or the disk, must be in the way.
+  var stuckLanes: [Lane] { (fileFaultLanes + [faultLane, jobLane]).filter(\.isStuck) }
+
   // MARK: Faults
 
   private func serveFaults() {
@@ -203,6 +224,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     var ready: [UserfaultProcess] = []
     var timeout: UInt64?
     let log = Log.Limited(log)
+    waitUntilOpen()
     while !mustEnd {
       let processes = memory.ports.processes
       if !processes.elementsEqual(watched, by: ===) {
@@ -210,6 +232,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         waiter.watch(processes.map(\.userfaultfd))
       }
       let somethingCame = waiter.wait(timeoutNanoseconds: timeout)
+      faultLane.enter()
+      defer { faultLane.leave() }
       ready.removeAll(keepingCapacity: true)
       for number in waiter.ready { ready.append(watched[number]) }
       var report = service.step(ready)
@@ -247,11 +271,13 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     }
   }
 
-  private func serveFileFaults(_ buffer: LockedBuffer) {
+  private func serveFileFaults(_ buffer: LockedBuffer, _ lane: Lane) {
     let service = FaultService(memory: memory)
     let log = Log.Limited(log)
     while let fault = fileFaults.queue.take() {
       let process = fault.process
+      lane.enter()
+      defer { lane.leave() }
       switch service.serveFromFile(fault.page, from: process, buffer: buffer) {
       case .served, .outside: break
       case .unreadable(let page):
@@ -273,21 +299,26 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   // MARK: Jobs
 
   /// A failure is tried again: nothing else can be done for the tenant before this is.
-  private func finish(_ takeOver: TakeOver<LinuxPorts>) {
-    var takeOver = takeOver
+  private func takeOver(_ left: LeftTenant) {
+    var left = left
     let log = Log.Limited(log)
-    while !mustEnd {
+    repeat {
+      jobLane.enter()
+      defer { jobLane.leave() }
       do throws(JobFailure) {
-        switch try takeOver.step() {
-        case .again: break
-        case .retryAfter(let nanoseconds): pause(nanoseconds)
-        case .finished: return
+        switch try left.step(self.log) {
+        case .again: if left.mayBeServed { open() }
+        case .retryAfter(let nanoseconds):
+          jobLane.leave()
+          pause(nanoseconds)
+        case .finished: return open()
         }
       } catch {
         log.warning("tenant \(name): taking over: \(ProtocolError(error).message)")
+        jobLane.leave()
         pause(Self.failureDelayNanoseconds)
       }
-    }
+    } while !mustEnd
   }
 
   private func runJobs() {
@@ -318,8 +349,11 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
 
   private static func warnings(of enable: EnableJob<LinuxPorts>) -> [String] {
     enable.strangeMappings.map {
-      "process \($0.process) (\($0.name)) maps the memory, and is none of the tenant's processes there: what it touches while "
-        + "pages are out reads as zeros, for everybody. It should add-process, or unmap it"
+      $0.isGuess
+        ? "process \($0.process) (\($0.name)) holds its memory lock and can't be looked into: whether it maps the memory is not "
+          + "known"
+        : "process \($0.process) (\($0.name)) maps the memory, and is none of the tenant's processes there: what it touches while "
+          + "pages are out reads as zeros, for everybody. It should add-process, or unmap it"
     }
   }
 
@@ -366,6 +400,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
           work.abort()
           return JobResult(job: job, end: .aborted, failure: nil)
         }
+        jobLane.enter()
+        defer { jobLane.leave() }
         let step = try work.step()
         let pages = work.pages
         monitor.withLock { progress.pages = pages }
@@ -374,6 +410,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         case .again: break
         case .retryAfter(let nanoseconds):
           for process in memory.ports.processes where !process.isAlive { processGone(process) }
+          jobLane.leave()
           pause(nanoseconds)
         case .finished: return JobResult(job: job, end: .finished, failure: nil)
         }

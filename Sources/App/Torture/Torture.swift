@@ -15,9 +15,7 @@ enum Torture {
   private static let defaultPatienceNanoseconds: UInt64 = 30_000_000_000
 
   static func run(_ words: [String]) throws {
-    let arguments = try Arguments(
-      words, valued: ["seconds", "memory", "seed", "patience", "swap-dir", "log-level", "canary"],
-      flags: ["no-kill", "disk-trouble", "json", "help"])
+    let arguments = try Arguments(words, of: "torture")
     if arguments.has("help") { return Console.write(Help.torture + "\n") }
     try arguments.expectWords(0...0, "")
     guard let geometry = Machine.pageGeometry() else {

@@ -115,11 +115,14 @@ package struct StrangeMapping: Equatable, Sendable {
   package let name: String
   /// Pages have been touched through it.
   package let isUsed: Bool
+  /// The process can't be looked into, so there may be none.
+  package let isGuess: Bool
 
-  package init(process: Int32, name: String, isUsed: Bool) {
+  package init(process: Int32, name: String, isUsed: Bool, isGuess: Bool = false) {
     self.process = process
     self.name = name
     self.isUsed = isUsed
+    self.isGuess = isGuess
   }
 }
 

@@ -1,6 +1,7 @@
 /// What a worker does first with a tenant that an earlier one has left, wherever that one died.
 ///
-/// `begin` comes before anything is served; the steps come after that, while faults are being served already.
+/// `openBooks` waits for nobody. `begin` comes before anything is served, and may wait for the tenant, as all that touches its
+/// memory; the steps come after that, while faults are being served already.
 package struct TakeOver<Ports: TenantPorts>: SteppedJob {
   package private(set) var pages = 0
   /// Children whose userfaultfds died with the earlier worker: nobody can serve them.
@@ -15,9 +16,12 @@ package struct TakeOver<Ports: TenantPorts>: SteppedJob {
 
   // MARK: Before anything is served
 
-  package mutating func begin() throws(PortFailure) {
+  package func openBooks() throws(PortFailure) {
     try memory.ports.createStaging()
     memory.ledger.rebuild()
+  }
+
+  package mutating func begin() throws(PortFailure) {
     applyLeftEvents()
     try finishPunches()
     try believeGuest()

@@ -47,6 +47,7 @@ extension SimulatedWorker {
       }
     }
     var job = TakeOver(memory: memory)
+    untilDone { () throws(PortFailure) in try job.openBooks() }
     untilDone { () throws(PortFailure) in try job.begin() }
     // Only now: what a punch has left of a pinned page reads as zeros until it is repaired.
     ports.freezer.resume()
