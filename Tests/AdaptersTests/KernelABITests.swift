@@ -82,7 +82,6 @@ import Testing
     Pair("SYS_ioctl", Linux.SYS_ioctl, header_SYS_ioctl()),
     Pair("SYS_recvmsg", Linux.SYS_recvmsg, header_SYS_recvmsg()),
     Pair("SYS_socketpair", Linux.SYS_socketpair, header_SYS_socketpair()),
-    Pair("SYS_pidfd_getfd", Linux.SYS_pidfd_getfd, header_SYS_pidfd_getfd()),
     Pair("PTRACE_SEIZE", Ptrace.SEIZE, header_PTRACE_SEIZE()),
     Pair("PTRACE_INTERRUPT", Ptrace.INTERRUPT, header_PTRACE_INTERRUPT()),
     Pair("PTRACE_GETREGSET", Ptrace.GETREGSET, header_PTRACE_GETREGSET()),

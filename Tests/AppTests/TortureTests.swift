@@ -33,6 +33,18 @@ struct TortureTests {
     #expect(code == 0 && report["kills"] == 0 && report["lost"] == 0, "\(report)")
   }
 
+  @Test func `live, the worker is killed, and nothing is lost`() throws {
+    let (report, code) = try torture(["--live", "--seconds", "4", "--seed", "1"])
+    #expect(code == 0 && report["lost"] == 0 && report["hung"] == 0, "\(report)")
+    #expect(report["kills"]?.int ?? 0 > 0 && report["increments"]?.int ?? 0 > 10_000, "\(report)")
+  }
+
+  @Test(arguments: [[], ["--live"]]) func `stalls are measured`(_ freeze: [String]) throws {
+    let (report, code) = try torture(["--stalls", "--seconds", "2"] + freeze)
+    #expect(code == 0 && report["kills"] == 0 && report["lost"] == 0, "\(report)")
+    #expect(report["replies"]?["enable ok"]?.int ?? 0 > 0 && report["stall_p99.9_ms"] != nil, "\(report)")
+  }
+
   @Test(arguments: [TortureWriter.Canary.counter, .constant, .zeros])
   func `a tenant that loses a word by itself is found`(_ canary: TortureWriter.Canary) throws {
     let (report, code) = try torture(["--seconds", "1", "--seed", "1", "--canary", canary.rawValue])

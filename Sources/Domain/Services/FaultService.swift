@@ -28,20 +28,23 @@ package struct FaultService<Ports: TenantPorts>: Sendable {
   }
 
   package func serve(_ page: PageIndex, from process: Ports.Process) -> FaultOutcome {
-    memory.ports.gate.shared {
-      guard ledger.isOpen else {
-        // Left over from before the end of monitoring, or the range could not be unregistered. Every page is the guest's,
-        // so a hole is zeros; and who waits for a page that is there finds it when woken.
-        if process.installZero(page).stop != nil { process.wake(page..<(page + 1)) }
-        return .served
-      }
-      let record = ledger.record(of: page)
-      switch record.state {
-      case .guest: return serveZero(page, from: process)
-      case .punching, .staged: return install(page, from: .staging, counting: .staging, process)
-      case .file: return .needsFile(page)
-      case .unreadable: return poison(page, process)
-      }
+    memory.ports.gate.shared { serveUnderGate(page, from: process) }
+  }
+
+  /// - Precondition: the gate is held.
+  func serveUnderGate(_ page: PageIndex, from process: Ports.Process) -> FaultOutcome {
+    guard ledger.isOpen else {
+      // Left over from before the end of monitoring, or the range could not be unregistered. Every page is the guest's,
+      // so a hole is zeros; and who waits for a page that is there finds it when woken.
+      if process.installZero(page).stop != nil { process.wake(page..<(page + 1)) }
+      return .served
+    }
+    let record = ledger.record(of: page)
+    switch record.state {
+    case .guest: return serveZero(page, from: process)
+    case .punching, .staged: return install(page, from: .staging, counting: .staging, process)
+    case .file: return .needsFile(page)
+    case .unreadable: return poison(page, process)
     }
   }
 

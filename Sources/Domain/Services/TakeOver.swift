@@ -23,7 +23,7 @@ package struct TakeOver<Ports: TenantPorts>: SteppedJob {
 
   package mutating func begin() throws(PortFailure) {
     applyLeftEvents()
-    try finishPunches()
+    try settlePunches()
     try believeGuest()
   }
 
@@ -43,13 +43,13 @@ package struct TakeOver<Ports: TenantPorts>: SteppedJob {
     }
   }
 
-  /// Protection still stands for these pages, so what the guest has of them is what was copied, or what a punch has left.
-  private mutating func finishPunches() throws(PortFailure) {
+  /// Protection still stands for these pages, so what the guest has of them is what was copied, or what a punch has left: it
+  /// stays, with the copy's content. Punched again, in part, it could read as zeros for an instant, and live tenants run.
+  private mutating func settlePunches() throws(PortFailure) {
     var position = PageIndex(0)
     while let run = memory.ledger.nextPunching(from: position) {
       let region = memory.map.regions[memory.map.regionIndex(of: run.lowerBound)]
       let piece = run.clamped(to: region.pages)
-      try memory.ports.guest.punch(piece)
       var settled = piece.lowerBound
       while settled < piece.upperBound {
         let left = try memory.ports.guest.nextData(in: settled..<piece.upperBound)

@@ -20,6 +20,8 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   /// It joins while the tenant runs.
   var isLate = false
   package internal(set) var isRegistered = false
+  /// Forked just as monitoring ended: it stays registered until the next end.
+  var outlivesMonitoring = false
   /// Killed; its memory goes when its last task has left the kernel.
   package internal(set) var isDying = false
   package internal(set) var isToStop = false
@@ -90,7 +92,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     try kernel.mayFail(.unregisterRange, ErrorNumber.noMemory)
     if isGone { throw PortFailure(.unregisterRange, errorNumber: ErrorNumber.noMemory) }
     if staysRegistered { return }
-    isRegistered = false
+    (isRegistered, outlivesMonitoring) = (false, false)
     for page in protected.indices { protected[page] = false }
     wakeWaiters(PageIndex(0)..<PageIndex(kernel.map.pageCount), protectionOnly: false)
   }

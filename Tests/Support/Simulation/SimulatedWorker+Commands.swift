@@ -192,7 +192,9 @@ extension SimulatedWorker {
     }
     if kernel.stagingExists { kernel.fail("staging memory is left") }
     if !ports.file.isEmpty { kernel.fail("the swap file is not empty") }
-    if kernel.processes.contains(where: { $0.isAlive && $0.isRegistered }) { kernel.fail("a process stays registered") }
+    if kernel.processes.contains(where: { $0.isAlive && $0.isRegistered && !$0.outlivesMonitoring }) {
+      kernel.fail("a process stays registered")
+    }
     for process in kernel.processes where process.isAlive && process.isPoisonedAnywhere {
       kernel.fail("process \(process.index) stays poisoned")
     }
