@@ -8,6 +8,8 @@ import Testing
 @Suite struct KernelFactsHugePageTests {
   private static let hugeBytes = 2 << 20
   private static let heldPage = 100
+  /// The libc headers may be older.
+  private static let MADV_COLLAPSE: Int32 = 25
 
   /// A memfd whose first 2 MiB are one huge page full of ones, and a pipe that holds a page of it.
   private final class Held {

@@ -10,6 +10,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   static let fileFaultThreads = 2
   /// Staged copies of returned pages are given back together: when so many have gathered, or nothing happens for a while.
   static let releaseThreshold = 512
+  /// At a time: faults that come meanwhile wait.
+  static let releaseLimit = 256
   static let releaseDelayNanoseconds: UInt64 = 2_000_000
   /// When faults that wait for another try get it.
   static let retryDelayNanoseconds: UInt64 = 200_000
@@ -266,7 +268,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   }
 
   private func releaseStaging() {
-    do throws(PortFailure) { _ = try memory.releaseStaging(limit: Self.releaseThreshold) } catch {
+    do throws(PortFailure) { _ = try memory.releaseStaging(limit: Self.releaseLimit) } catch {
       log.warning("tenant \(name): \(ProtocolError(error).message)")
     }
   }

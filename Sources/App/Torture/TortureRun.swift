@@ -81,6 +81,7 @@ struct TortureRun {
     report.removals = board.sum(.removals)
     report.checkedPages = board.sum(.checkedPages)
     report.longestPauseNanoseconds = max(report.longestPauseNanoseconds, board.takeLongest())
+    report.stallNanoseconds = report.stallNanoseconds.map { min($0, report.longestPauseNanoseconds) }  // it is rounded up
     report.kills = killer?.kills ?? 0
     report.recoveries = killer?.recoveries ?? []
     countLost()
