@@ -78,9 +78,9 @@ struct AttachedMachineTests {
 
   @Test(.enabled(if: Guest.linux != nil))
   func `a Linux guest that is stopped by signals`() throws {
-    let scene = try Scene(Guest.linux, mebibytes: 512)
+    let scene = try Scene(Guest.linux, mebibytes: 192)
     let machine = scene.machine
-    _ = try machine.ask("resize 256")
+    _ = try machine.ask("resize 64")
     try scene.attach()
     try scene.takeOut()
     try scene.expectRight(try machine.ask("sample 2000"), "out of the file")
@@ -88,12 +88,13 @@ struct AttachedMachineTests {
     try scene.moveAbout(rounds: 6, killing: false)
     try scene.moveAbout(rounds: 12, killing: true)
 
-    try scene.takeOut()
     // It gives memory away that is out, and takes it again, as zeros.
-    try machine.balloon(mebibytes: 400)
+    try scene.takeOut()
+    _ = try machine.ask("resize 16")
+    try machine.balloon(mebibytes: 144)
     try scene.ask("enable")
-    try machine.balloon(mebibytes: 512)
-    _ = try machine.ask("resize 400")
+    try machine.balloon(mebibytes: 192)
+    _ = try machine.ask("resize 64")
     try scene.ask("out")
     #expect(try machine.wrongBytes() == 0)
 
@@ -105,9 +106,9 @@ struct AttachedMachineTests {
 
   @Test(.enabled(if: Guest.linux != nil))
   func `a Linux guest that is stopped through its monitor, as its disk writes straight into its memory`() throws {
-    let scene = try Scene(Guest.linux, mebibytes: 512, disk: .direct)
+    let scene = try Scene(Guest.linux, mebibytes: 192, disk: .direct)
     let machine = scene.machine
-    _ = try machine.ask("resize 256")
+    _ = try machine.ask("resize 64")
     try scene.attach()
     let refusal = try scene.client.exchange(scene.request("enable"))
     #expect(code(refusal) == "unsupported" && refusal["error"]?["message"]?.text?.contains("--qmp") == true)
