@@ -111,7 +111,7 @@ struct AttachedMachineTests {
     _ = try machine.ask("resize 64")
     try scene.attach()
     let refusal = try scene.client.exchange(scene.request("enable"))
-    #expect(code(refusal) == "unsupported" && refusal["error"]?["message"]?.text?.contains("--qmp") == true)
+    #expect(code(refusal) == "unsupported" && refusal["error"]?["message"]?.text?.contains("QMP") == true)
     try scene.detach()
 
     try scene.attach(["--qmp", machine.monitorForDaemon])
