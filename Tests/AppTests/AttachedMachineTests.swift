@@ -61,7 +61,7 @@ struct AttachedMachineTests {
         let op = ops[round % ops.count]
         let asking = try Asking(client, request(op))
         if killing {
-          SystemClock().sleep(microseconds: UInt32(round * 7000))
+          SystemClock().sleep(microseconds: UInt32(round * 10_000))
           kill(try daemon.worker, SIGKILL)
         }
         let reply = try #require(asking.answer(), "\(op) is not answered")
@@ -78,23 +78,23 @@ struct AttachedMachineTests {
 
   @Test(.enabled(if: Guest.linux != nil))
   func `a Linux guest that is stopped by signals`() throws {
-    let scene = try Scene(Guest.linux, mebibytes: 192)
+    let scene = try Scene(Guest.linux, mebibytes: 128)
     let machine = scene.machine
-    _ = try machine.ask("resize 64")
+    _ = try machine.ask("resize 32")
     try scene.attach()
     try scene.takeOut()
     try scene.expectRight(try machine.ask("sample 2000"), "out of the file")
     try scene.expectRight(try machine.ask("disk 20"), "its disk")
     try scene.moveAbout(rounds: 6, killing: false)
-    try scene.moveAbout(rounds: 12, killing: true)
+    try scene.moveAbout(rounds: 6, killing: true)
 
     // It gives memory away that is out, and takes it again, as zeros.
     try scene.takeOut()
-    _ = try machine.ask("resize 16")
-    try machine.balloon(mebibytes: 144)
+    _ = try machine.ask("resize 4")
+    try machine.balloon(mebibytes: 96)
     try scene.ask("enable")
-    try machine.balloon(mebibytes: 192)
-    _ = try machine.ask("resize 64")
+    try machine.balloon(mebibytes: 128)
+    _ = try machine.ask("resize 32")
     try scene.ask("out")
     #expect(try machine.wrongBytes() == 0)
 
@@ -106,9 +106,9 @@ struct AttachedMachineTests {
 
   @Test(.enabled(if: Guest.linux != nil))
   func `a Linux guest that is stopped through its monitor, as its disk writes straight into its memory`() throws {
-    let scene = try Scene(Guest.linux, mebibytes: 192, disk: .direct)
+    let scene = try Scene(Guest.linux, mebibytes: 128, disk: .direct)
     let machine = scene.machine
-    _ = try machine.ask("resize 64")
+    _ = try machine.ask("resize 32")
     try scene.attach()
     let refusal = try scene.client.exchange(scene.request("enable"))
     #expect(code(refusal) == "unsupported" && refusal["error"]?["message"]?.text?.contains("QMP") == true)
@@ -119,7 +119,7 @@ struct AttachedMachineTests {
     #expect(try machine.monitor.ask("query-status")["status"] == "running")
     try scene.expectRight(try machine.ask("disk 20"), "its disk")
     try scene.moveAbout(rounds: 6, killing: false)
-    try scene.moveAbout(rounds: 12, killing: true)
+    try scene.moveAbout(rounds: 6, killing: true)
 
     try machine.monitor.ask("stop")
     try scene.ask("enable")
