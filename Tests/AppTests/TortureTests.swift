@@ -99,6 +99,8 @@ struct TortureTests {
 
   // MARK: A disk that fails
 
+  private static let diskTries = 20
+
   /// An ext4 in a sparse file on a tmpfs that is too small for it: what is written when that is full fails.
   private final class FailingDisk {
     let path: String
@@ -160,11 +162,14 @@ struct TortureTests {
   @Test(.enabled(if: FailingDisk.isToBeHad))
   func `the disk fails while the worker is killed, and nothing is lost`() throws {
     let disk = try FailingDisk(bytes: 6 << 20, pretendedBytes: 64 << 20)
-    let (report, code) = try torture(
-      ["--seconds", "5", "--seed", "1", "--disk-trouble"], swapDirectory: "\(disk.path)")
-    #expect(code == 0 && report["lost"] == 0 && report["hung"] == 0, "\(report)")
-    #expect(report["kills"]?.int ?? 0 > 0)
-    let failures = ["no-space", "io-error"].compactMap { report["replies"]?["out \($0)"]?.int }
-    #expect(failures.contains { $0 > 0 }, "the disk did fail: \(report)")
+    // On a slow machine hardly any `out` comes so far, before another command ends it.
+    for _ in 0..<Self.diskTries {
+      let (report, code) = try torture(["--seconds", "5", "--disk-trouble"], swapDirectory: "\(disk.path)")
+      #expect(code == 0 && report["lost"] == 0 && report["hung"] == 0, "\(report)")
+      #expect(report["kills"]?.int ?? 0 > 0)
+      let failures = ["no-space", "io-error"].compactMap { report["replies"]?["out \($0)"]?.int }
+      if failures.contains(where: { $0 > 0 }) { return }
+    }
+    Issue.record("the disk did not fail in \(Self.diskTries) runs")
   }
 }
