@@ -99,14 +99,19 @@ struct TortureTests {
 
   // MARK: A disk that fails
 
+  private static let diskTries = 20
+
   @Test(.enabled(if: FailingDisk.isToBeHad))
   func `the disk fails while the worker is killed, and nothing is lost`() throws {
     let disk = try FailingDisk(bytes: 6 << 20, pretendedBytes: 64 << 20)
-    let (report, code) = try torture(
-      ["--seconds", "5", "--seed", "1", "--disk-trouble"], swapDirectory: "\(disk.path)")
-    #expect(code == 0 && report["lost"] == 0 && report["hung"] == 0, "\(report)")
-    #expect(report["kills"]?.int ?? 0 > 0)
-    let failures = ["no-space", "io-error"].compactMap { report["replies"]?["out \($0)"]?.int }
-    #expect(failures.contains { $0 > 0 }, "the disk did fail: \(report)")
+    // On a slow machine hardly any `out` comes so far, before another command ends it.
+    for _ in 0..<Self.diskTries {
+      let (report, code) = try torture(["--seconds", "5", "--disk-trouble"], swapDirectory: "\(disk.path)")
+      #expect(code == 0 && report["lost"] == 0 && report["hung"] == 0, "\(report)")
+      #expect(report["kills"]?.int ?? 0 > 0)
+      let failures = ["no-space", "io-error"].compactMap { report["replies"]?["out \($0)"]?.int }
+      if failures.contains(where: { $0 > 0 }) { return }
+    }
+    Issue.record("the disk did not fail in \(Self.diskTries) runs")
   }
 }

@@ -81,7 +81,8 @@ struct TortureRun {
     report.removals = board.sum(.removals)
     report.checkedPages = board.sum(.checkedPages)
     report.longestPauseNanoseconds = max(report.longestPauseNanoseconds, board.takeLongest())
-    report.stallNanoseconds = report.stallNanoseconds.map { min($0, report.longestPauseNanoseconds) }  // it is rounded up
+    // A histogram's times are rounded up.
+    report.stallNanoseconds = report.stallNanoseconds.map { min($0, report.longestPauseNanoseconds) }
     report.kills = killer?.kills ?? 0
     report.recoveries = killer?.recoveries ?? []
     countLost()
