@@ -70,6 +70,8 @@ import Testing
     Pair("SYS_pidfd_send_signal", Linux.SYS_pidfd_send_signal, header_SYS_pidfd_send_signal()),
     Pair("SYS_pidfd_open", Linux.SYS_pidfd_open, header_SYS_pidfd_open()),
     Pair("SYS_process_madvise", Linux.SYS_process_madvise, header_SYS_process_madvise()),
+    Pair("SYS_statx", Linux.SYS_statx, header_SYS_statx()),
+    Pair("AT_EMPTY_PATH", Linux.AT_EMPTY_PATH, header_AT_EMPTY_PATH()),
   ]
 
   @Test("each number is the header's", arguments: numbers)

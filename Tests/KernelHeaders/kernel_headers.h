@@ -2,6 +2,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/userfaultfd.h>
 #include <signal.h>
@@ -72,6 +73,8 @@ VALUE(SYS_madvise)
 VALUE(SYS_pidfd_send_signal)
 VALUE(SYS_pidfd_open)
 VALUE(SYS_process_madvise)
+VALUE(SYS_statx)
+VALUE(AT_EMPTY_PATH)
 
 LAYOUT(uffd_msg)
 FIELD(uffd_msg, event, event)
