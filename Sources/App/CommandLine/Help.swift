@@ -172,7 +172,8 @@ enum Help {
           it registered with "freeze": "caller"; then only its own connection may ask. Where memory does not suffice, the rest
           stays resident ("partial").
           """,
-          "\n  --accept-dma-risk     also where the processes show signs of direct, asynchronous or device I/O",
+          "\n  --accept-dma-risk     also where the processes show signs of direct, asynchronous or device I/O"
+            + "\n  --accept-strange-mappings  also where a process that is none of the tenant's uses the memory",
           "enable vm1 && sleep 300 && swap-monitor trim vm1"
         )
       case "trim":
