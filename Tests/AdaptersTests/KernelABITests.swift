@@ -92,6 +92,8 @@ import Testing
     Pair("PTRACE_O_SUSPEND_SECCOMP", Ptrace.O_SUSPEND_SECCOMP, header_PTRACE_O_SUSPEND_SECCOMP()),
     Pair("NT_PRSTATUS", Ptrace.NT_PRSTATUS, header_NT_PRSTATUS()),
     Pair("__WALL", Linux.__WALL, header___WALL()),
+    Pair("SYS_statx", Linux.SYS_statx, header_SYS_statx()),
+    Pair("AT_EMPTY_PATH", Linux.AT_EMPTY_PATH, header_AT_EMPTY_PATH()),
   ]
 
   @Test("each number is the header's", arguments: numbers)

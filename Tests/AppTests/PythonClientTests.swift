@@ -40,6 +40,16 @@ struct ServiceManagerTests {
   func `the next daemon goes on with what was kept`() throws { try expectVerified("service_manager.py", program) }
 }
 
+/// Several users before one daemon. Only root can be all of them.
+@Suite(.enabled(if: hasUserfaultfd && isRoot))
+struct UserTests {
+  @Test(.enabled(if: python != nil, "python3 is not installed"))
+  func `users are kept apart, and none takes everything`() throws {
+    let daemon = try Daemon(["--socket-mode", "0666"])
+    try expectVerified("users.py", daemon.socketPath)
+  }
+}
+
 /// The command line on a terminal, before a daemon that the script plays.
 struct TerminalTests {
   @Test(.enabled(if: python != nil, "python3 is not installed"))

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #endif
 #include <elf.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/ptrace.h>
 #include <linux/sched.h>
@@ -99,6 +100,8 @@ VALUE(PTRACE_EVENT_STOP)
 VALUE(PTRACE_O_SUSPEND_SECCOMP)
 VALUE(NT_PRSTATUS)
 VALUE(__WALL)
+VALUE(SYS_statx)
+VALUE(AT_EMPTY_PATH)
 
 LAYOUT(uffd_msg)
 FIELD(uffd_msg, event, event)

@@ -129,7 +129,8 @@ struct StatusSnapshot {
         "swap_pages": .int(counts.file), "unreadable_pages": .int(counts.unreadable),
       ]),
       "state_transition": .object([
-        "pages": .int(transition.pages), "time_ms": .int(Int(transition.nanoseconds / 1_000_000)),
+        "pages": .int(transition.pages), "examined_pages": .int(transition.examinedPages),
+        "time_ms": .int(Int(transition.nanoseconds / 1_000_000)),
       ]),
       "size": .unsigned(memory.map.sizeBytes), "page_size": .int(memory.map.geometry.pageBytes),
     ]

@@ -178,8 +178,9 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   /// The last or the running job's pages and time.
   var transition: StateTransition {
     monitor.withLock {
-      guard let start = jobStartNanoseconds else { return progress }
-      return StateTransition(pages: progress.pages, nanoseconds: memory.ports.clock.nowNanoseconds - start)
+      var transition = progress
+      if let start = jobStartNanoseconds { transition.nanoseconds = memory.ports.clock.nowNanoseconds - start }
+      return transition
     }
   }
 
@@ -342,7 +343,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       }
       if let out = work as? OutJob<LinuxPorts> { report(out) }
       waits.end()
-      finishProgress(work.pages)
+      finishProgress(work)
       if case .unreadable? = result.failure { reportUnreadable() }
       jobEnded(result)
       cleaner.ask()
@@ -405,8 +406,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         jobLane.enter()
         defer { jobLane.leave() }
         let step = try work.step()
-        let pages = work.pages
-        monitor.withLock { progress.pages = pages }
+        let (pages, examinedPages) = (work.pages, work.examinedPages)
+        monitor.withLock { (progress.pages, progress.examinedPages) = (pages, examinedPages) }
         if job == .disable { waits.note(work.shortage) }
         switch step {
         case .again: break
@@ -433,10 +434,12 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     monitor.withLock { if !isEnding { monitor.wait(untilNanoseconds: deadline) } }
   }
 
-  private func finishProgress(_ pages: Int) {
+  private func finishProgress(_ work: any SteppedJob) {
     let now = memory.ports.clock.nowNanoseconds
+    let (pages, examinedPages) = (work.pages, work.examinedPages)
     monitor.withLock {
-      progress = StateTransition(pages: pages, nanoseconds: now - (jobStartNanoseconds ?? now))
+      progress = StateTransition(
+        pages: pages, examinedPages: examinedPages, nanoseconds: now - (jobStartNanoseconds ?? now))
       jobStartNanoseconds = nil
     }
   }

@@ -48,10 +48,12 @@ package struct PageCounts: Equatable, Sendable {
 /// Pages handled and time taken by the last or the running operation.
 package struct StateTransition: Equatable, Sendable {
   package var pages = 0
+  package var examinedPages = 0
   package var nanoseconds: UInt64 = 0
 
-  package init(pages: Int = 0, nanoseconds: UInt64 = 0) {
+  package init(pages: Int = 0, examinedPages: Int = 0, nanoseconds: UInt64 = 0) {
     self.pages = pages
+    self.examinedPages = examinedPages
     self.nanoseconds = nanoseconds
   }
 }

@@ -74,7 +74,7 @@ package struct MoveService<Ports: TenantPorts> {
   private func isEdge(_ window: PageRange) -> Bool { isLive && window.count < memory.map.geometry.hugePagePages }
 
   package mutating func step() throws(JobFailure) -> JobStep {
-    if let window = protectedWindow, !(try mapped { () throws(PortFailure) in try liftProtection(of: window) }) {
+    if let window = protectedWindow, !(try mapped { () throws(PortFailure) in try liftLeftProtection(of: window) }) {
       return .retryAfter(nanoseconds: RetryDelay.event)
     }
     if !needsStop, try mapped({ () throws(PortFailure) in try listWindows() }) { return .again }
@@ -111,7 +111,7 @@ package struct MoveService<Ports: TenantPorts> {
   /// - Returns: whether none is left.
   package mutating func liftRemainingProtection() -> Bool {
     guard let window = protectedWindow else { return true }
-    do throws(PortFailure) { return try liftProtection(of: window) } catch {
+    do throws(PortFailure) { return try liftLeftProtection(of: window) } catch {
       protectedWindow = nil  // the range is not registered any more, or its process is dead: nothing is protected
       return true
     }
@@ -226,6 +226,13 @@ package struct MoveService<Ports: TenantPorts> {
     do throws(PortFailure) { return try memory.ports.guest.nextData(in: range) } catch { return range }
   }
 
+  /// Under the gate, so that no child joins meanwhile: it has inherited what its parent had at the fork.
+  private mutating func liftLeftProtection(of window: PageRange) throws(PortFailure) -> Bool {
+    try memory.ports.gate.shared { () throws(PortFailure) in try liftProtection(of: window) }
+  }
+
+  /// Under the gate.
+  ///
   /// - Returns: false when an event must be read first; the window is then tried again.
   private mutating func liftProtection(of window: PageRange) throws(PortFailure) -> Bool {
     for process in memory.ports.processes {
