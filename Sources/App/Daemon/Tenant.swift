@@ -127,6 +127,7 @@ struct StatusSnapshot {
         "copied_from_staging_pages": .int(counts.faults.copiedFromStaging), "zeroed_pages": .int(counts.faults.zeroed),
         "redundant_pages": .int(counts.faults.redundant), "staging_pages": .int(counts.staged),
         "swap_pages": .int(counts.file), "unreadable_pages": .int(counts.unreadable),
+        "removed_pages": .int(counts.faults.removed),
       ]),
       "state_transition": .object([
         "pages": .int(transition.pages), "examined_pages": .int(transition.examinedPages),
