@@ -12,7 +12,7 @@ package struct BorrowedUserfaultfd: Sendable {
   /// - Throws: what stands in the way, for people; the process runs on as before.
   package static func make(in process: ProcessHandle) throws(AttachFailure) -> BorrowedUserfaultfd {
     do throws(SystemError) {
-      var tracee = try Tracee(process.pid, suspendsFilter: try hasFilter(process))
+      var tracee = try hold(process)
       var number = try tracee.call(Linux.SYS_userfaultfd, UInt64(O_CLOEXEC | O_NONBLOCK))
       // Not for everybody (vm.unprivileged_userfaultfd); with the device, whose opening is what is judged, it is.
       if number == -Int(EPERM) { number = try makeByDevice(process, &tracee) }
@@ -33,7 +33,7 @@ package struct BorrowedUserfaultfd: Sendable {
   /// Closes the process's copy, if it is that still.
   package static func close(_ number: Int32, in process: ProcessHandle, sameAs ours: Descriptor) throws(AttachFailure) {
     do throws(SystemError) {
-      var tracee = try Tracee(process.pid, suspendsFilter: try hasFilter(process))
+      var tracee = try hold(process)
       // It may have closed it by itself, and have opened something else.
       let theirs: Descriptor
       do throws(SystemError) { theirs = try copy(number, from: process) } catch {
@@ -44,7 +44,24 @@ package struct BorrowedUserfaultfd: Sendable {
     } catch { throw AttachFailure(error, process) }
   }
 
-  // MARK: Inside
+  /// What processes are called that do this (Machine.nameProcess).
+  package static let tracerName = "swap-assistant"
+  private static let traceTries = 100
+
+  /// One that an earlier worker has asked may be just at it.
+  private static func hold(_ process: ProcessHandle) throws(SystemError) -> Tracee {
+    // A seccomp filter could kill the process for a call that it never makes itself; so while it is held, there is none.
+    let hasFilter = ProcessStatus(pid: process.pid)["Seccomp"] == "2"
+    for _ in 0..<traceTries {
+      do throws(SystemError) { return try Tracee(process.pid, suspendsFilter: hasFilter) } catch {
+        guard error.errorNumber == EPERM, AttachFailure.tracer(of: process.pid)?.name == tracerName else { throw error }
+      }
+      usleep(tracePauseMicroseconds)
+    }
+    return try Tracee(process.pid, suspendsFilter: hasFilter)
+  }
+
+  private static let tracePauseMicroseconds: UInt32 = 20_000
 
   /// Hands the process our /dev/userfaultfd through a pair of sockets that it makes, and has it make its userfaultfd of that.
   private static func makeByDevice(_ process: ProcessHandle, _ tracee: inout Tracee) throws(SystemError) -> Int {
@@ -101,11 +118,6 @@ package struct BorrowedUserfaultfd: Sendable {
     }
     return Descriptor(owning: Int32(raw))
   }
-
-  /// A seccomp filter could kill the process for a call that it never makes itself; so while it is held, there is none.
-  private static func hasFilter(_ process: ProcessHandle) throws(SystemError) -> Bool {
-    ProcessStatus(pid: process.pid)["Seccomp"] == "2"
-  }
 }
 
 /// Why a process can't be attached to. It runs on as before.
@@ -126,6 +138,12 @@ package struct AttachFailure: Error, Equatable, Sendable {
     self.message = message
   }
 
+  /// Which thread traces a process, and what it is called.
+  fileprivate static func tracer(of pid: Int32) -> (number: Int32, name: String)? {
+    guard let number = ProcessStatus(pid: pid)["TracerPid"].flatMap({ Int32($0) }), number != 0 else { return nil }
+    return (number, readText("/proc/\(number)/comm")?.trimmingLine ?? "?")
+  }
+
   init(_ error: SystemError, _ process: ProcessHandle) {
     let status = ProcessStatus(pid: process.pid)
     let who = "process \(process.pid)"
@@ -135,9 +153,10 @@ package struct AttachFailure: Error, Equatable, Sendable {
     }
     switch error.errorNumber {
     case EPERM, EACCES:
-      if let tracer = status["TracerPid"], tracer != "0" {
+      if let tracer = Self.tracer(of: process.pid) {
         self.init(
-          .notPermitted, "\(who) is being traced by process \(tracer): end that (a debugger, strace), and try again")
+          .notPermitted,
+          "\(who) is being traced by \(tracer.number) (\(tracer.name)), perhaps a debugger: end that, and try again")
       } else if status["Seccomp"] == "2" {
         self.init(
           .notPermitted,

@@ -21,8 +21,8 @@ package final class Keeper {
   /// What ran before an upgrade whose worker has not served yet.
   private var formerProgram: WorkerProgram?
   private var delay = RestartDelay()
-  /// Those that may not have ended yet.
-  private var assistants: [ProcessHandle] = []
+  /// Those that are not reaped yet, whose numbers are nobody else's until then.
+  private var assistants: [Int32] = []
   /// The listening socket.
   private var door: SocketListener?
   private var endIsAsked = false
@@ -185,13 +185,13 @@ package final class Keeper {
 
   /// The assistant does for the worker what takes privilege: it is a process of its own, and ends when it is done.
   private func assist(_ worker: KeptWorker) -> Bool {
-    assistants.removeAll { assistant in retryingInterrupts { waitpid(assistant.pid, nil, WNOHANG) }.result != 0 }
+    assistants.removeAll { assistant in retryingInterrupts { waitpid(assistant, nil, WNOHANG) }.result != 0 }
     do throws(SystemError) {
       let (ours, theirs) = try SequencedSocket.makePair()
       assistants.append(
         try ChildProcess.spawn(program.executable, name: program.path, ["assistant"]) {
           posix_spawn_file_actions_adddup2(&$0, theirs.raw, KeeperLink.workerDescriptor)
-        })
+        }.pid)
       return worker.answer(LinkPacket(.done), descriptors: [ours])
     } catch { return worker.answer(LinkPacket(.refused, text: Array("\(error)".utf8))) }
   }

@@ -5,7 +5,7 @@ internal import Domain
 /// thing, and ends.
 enum Assistant {
   static func run(_ words: [String]) throws {
-    Machine.nameProcess("swap-assistant")
+    Machine.nameProcess(BorrowedUserfaultfd.tracerName)
     guard words.isEmpty, let descriptor = Descriptor(inherited: KeeperLink.workerDescriptor) else {
       throw UsageError(message: "assistant: is for swap-monitor itself")
     }
