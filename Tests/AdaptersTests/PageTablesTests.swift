@@ -56,7 +56,7 @@ import Testing
     let keyWords = PageHasher.keyWords(pageBytes: Machinery.pageBytes)
     var words = [UInt64](repeating: 0, count: 4 + keyWords)
     #expect(pread(file.raw, &words, words.count * 8, 0) == words.count * 8)
-    #expect(Array(words[0..<4]) == [0x7377_6170_6d6f_6e31, 1, 77, UInt64(keyWords)])
+    #expect(Array(words[0..<4]) == [0x7377_6170_6d6f_6e31, UInt64(Keeper.layoutVersion), 77, UInt64(keyWords)])
     let content = (0..<UInt64(Machinery.pageBytes / 8)).map { SplitMix.mix($0) }
     let hasher = PageHasher(pageBytes: Machinery.pageBytes, key: Array(words[4...]))
     #expect(hasher.checksum(of: content.span) == tables.hasher.checksum(of: content.span))
