@@ -11,10 +11,10 @@ struct JSONText {
     return text.find(Array(name.utf8)[...])
   }
 
-  /// Whether it is JSON, however large its exponents are, which no decoder takes.
+  /// Whether it is JSON, however large its exponents are, which the decoder does not take. (It does take a comma at the end.)
   static func isValue(_ text: ArraySlice<UInt8>) -> Bool {
     var shortened: [UInt8] = []
-    var (isString, isEscaped, isExponent) = (false, false, false)
+    var (isString, isEscaped, isExponent, isAfterComma) = (false, false, false, false)
     for byte in text {
       let isDigit = (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
       if isExponent && isDigit && shortened.last == UInt8(ascii: "1") { continue }
@@ -23,6 +23,8 @@ struct JSONText {
         isString = isEscaped || byte != UInt8(ascii: "\"")
         isEscaped = !isEscaped && byte == UInt8(ascii: "\\")
       } else {
+        if isAfterComma && (byte == UInt8(ascii: "]") || byte == UInt8(ascii: "}")) { return false }
+        isAfterComma = byte == UInt8(ascii: ",") || isAfterComma && byte <= UInt8(ascii: " ")
         isString = byte == UInt8(ascii: "\"")
         let isSign = byte == UInt8(ascii: "+") || byte == UInt8(ascii: "-")
         isExponent = byte | 0x20 == UInt8(ascii: "e") || isExponent && (isDigit || isSign)
