@@ -6,11 +6,12 @@ package final class BareFile: Sendable {
   private let isDirect: Bool
   var raw: Int32 { file.raw }
 
-  /// - Throws: EINVAL where the filesystem has no O_DIRECT.
+  /// - Parameter isDirect: past the page cache, where the filesystem can.
   package init(in directory: String, isDirect: Bool) throws(SystemError) {
-    let flags = O_TMPFILE | O_RDWR | O_CLOEXEC | (isDirect ? O_DIRECT : 0)
-    file = Descriptor(owning: try checked("making a file in \(directory)") { open(directory, flags, 0o600) })
-    self.isDirect = isDirect
+    let (file, canBeDirect) = try SwapFileStore.create(in: directory)
+    if canBeDirect && !isDirect { _ = fcntl(file.raw, F_SETFL, fcntl(file.raw, F_GETFL) & ~O_DIRECT) }
+    self.file = file
+    self.isDirect = isDirect && canBeDirect
   }
 
   /// After this, what was written is on the disk, and the page cache holds none of it.
