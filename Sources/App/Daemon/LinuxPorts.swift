@@ -14,6 +14,7 @@ struct LinuxPorts: TenantPorts {
   let mappingSearch: MappingSearch
   let freezer: SignalFreezer
   let headroom: TenantHeadroom
+  let assistant = HelperThread()
   let clock = SystemClock()
   let holdings: TenantHoldings
 

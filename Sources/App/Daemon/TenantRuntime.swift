@@ -310,6 +310,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       }
       if let out = work as? OutJob<LinuxPorts> { report(out) }
       waits.end()
+      memory.ports.assistant.end()
       finishProgress(work.pages)
       jobEnded(result)
       startCleaning()

@@ -148,6 +148,7 @@ package protocol TenantPorts: Sendable {
   associatedtype Process: MonitoredProcess where Process.Buffer == File.Buffer
   associatedtype Stopper: Freezer
   associatedtype Headroom: MemoryHeadroom
+  associatedtype Helper: Assistant
   associatedtype Time: Clock
 
   var table: Table { get }
@@ -164,6 +165,7 @@ package protocol TenantPorts: Sendable {
   func strangeMappings() -> [StrangeMapping]
   var freezer: Stopper { get }
   var headroom: Headroom { get }
+  var assistant: Helper { get }
   var clock: Time { get }
   /// Makes the staging memory that `enable` fills, where there is none.
   func createStaging() throws(PortFailure)
