@@ -44,6 +44,7 @@ struct Main {
     switch command {
     case "serve": try Serve.run(rest)
     case "worker": try Serve.runWorker(rest)
+    case "assistant": try Assistant.run(rest)
     case "layout-version": Console.write("\(Keeper.layoutVersion)\n")
     case "demo": try Demo.run(rest)
     case DemoTenant.command: try DemoTenant.run(rest)
@@ -55,7 +56,8 @@ struct Main {
     case "list": try ClientCommands.list(rest)
     case "status": try ClientCommands.status(rest)
     case "upgrade": try ClientCommands.upgrade(rest)
-    case "enable", "trim", "out", "disable", "unregister": try ClientCommands.command(command, rest)
+    case "enable", "trim", "out", "disable", "unregister", "detach": try ClientCommands.command(command, rest)
+    case "attach": try AttachCommand.run(rest)
     case "help" where rest.first.map { Help.commands.contains($0) } == true: try dispatch([rest[0], "--help"])
     case "--help", "-h", "help": Console.write(Help.main + "\n")
     case "--version" where rest.contains("--json"):

@@ -92,7 +92,7 @@ struct KeeperProcessTests {
   func refusedUpgrades() throws {
     for (question, reason) in [
       ("exit 0", "does not say which layout"), ("echo swap-monitor 1.0", "does not say which layout"),
-      ("echo 2", "knows layout 2 of the tables"), ("exec sleep 60", "does not say which layout"),
+      ("echo 99", "knows layout 99 of the tables"), ("exec sleep 60", "does not say which layout"),
     ] {
       let stage = try Stage(layoutQuestion: ["-c", question])
       let worker = try stage.next()

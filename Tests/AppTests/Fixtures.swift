@@ -181,8 +181,8 @@ struct Complaint: Error, CustomStringConvertible {
 }
 
 /// Waits for something that happens soon, by itself.
-func eventually(_ what: String, _ condition: () throws -> Bool) throws {
-  for _ in 0..<2000 {
+func eventually(_ what: String, limitSeconds: Int = 60, _ condition: () throws -> Bool) throws {
+  for _ in 0..<(limitSeconds * 200) {
     if try condition() { return }
     usleep(5000)
   }

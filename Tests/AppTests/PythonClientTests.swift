@@ -4,7 +4,7 @@ import Testing
 @testable import Adapters
 @testable import App
 
-private let python = (["/usr/bin/python3", "/usr/local/bin/python3", "/bin/python3"] as [String]).first {
+let python = (["/usr/bin/python3", "/usr/local/bin/python3", "/bin/python3"] as [String]).first {
   access($0, X_OK) == 0
 }
 
@@ -35,10 +35,13 @@ struct TerminalTests {
   func `progress, Ctrl-C and the watch`() throws { try expectVerified("terminal.py", program) }
 }
 
+func clientPath(_ name: String) -> String {
+  #filePath.split(separator: "/").dropLast(2).reduce("") { "\($0)/\($1)" } + "/Clients/\(name)"
+}
+
 private func expectVerified(_ name: String, _ argument: String) throws {
-  let script = #filePath.split(separator: "/").dropLast(2).reduce("") { "\($0)/\($1)" } + "/Clients/\(name)"
   let child = try ChildProcess(
-    executable: try #require(python), arguments: ["-B", script, argument], keepsErrors: true)
+    executable: try #require(python), arguments: ["-B", clientPath(name), argument], keepsErrors: true)
   #expect(child.readLine() == "verified")
   #expect(child.end() == 0)
 }

@@ -1,5 +1,4 @@
 import Glibc
-import Synchronization
 import Testing
 
 @testable import Adapters
@@ -9,29 +8,6 @@ import Testing
 @Suite(.enabled(if: hasUserfaultfd), .serialized)
 struct TakeOverTests {
   private static let pages = 1500
-
-  /// A request that is asked on a thread of its own, so that the worker can be killed meanwhile.
-  private final class Asking: Sendable {
-    private final class Box: Sendable { let value = Mutex<JSONValue?>(nil) }
-    private let box: Box
-    private let thread: Adapters.Thread
-
-    init(_ client: Client, _ request: [String: JSONValue]) throws {
-      let box = Box()
-      self.box = box
-      thread = try Adapters.Thread(name: "asking") {
-        do throws(Client.Failure) {
-          let reply = try client.exchange(request)
-          box.value.withLock { $0 = reply }
-        } catch {}
-      }
-    }
-
-    func answer() -> JSONValue? {
-      thread.join()
-      return box.value.withLock { $0 }
-    }
-  }
 
   private func request(_ op: String, id: Int) -> [String: JSONValue] {
     ["op": .string(op), "tenant": .string(TenantProcess.name), "wait": true, "id": .int(id)]

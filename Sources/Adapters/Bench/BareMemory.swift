@@ -28,7 +28,7 @@ package final class BareMemory: @unchecked Sendable {  // threads work on ranges
     of process: ProcessHandle, userfaultfd: Int, memory: Int, address: UInt64, pageCount: Int, geometry: PageGeometry
   ) throws(SystemError) {
     let raw = try checked("taking the tenant's userfaultfd") {
-      c_syscall(Self.SYS_pidfd_getfd, Int(process.descriptor.raw), userfaultfd, 0, 0, 0)
+      c_syscall(Linux.SYS_pidfd_getfd, Int(process.descriptor.raw), userfaultfd, 0, 0, 0)
     }
     self.userfaultfd = Descriptor(owning: Int32(raw))
     guest = Descriptor(
@@ -45,8 +45,6 @@ package final class BareMemory: @unchecked Sendable {  // threads work on ranges
     let control = self.userfaultfd.raw
     _ = try checked("UFFDIO_API") { ioctl(control, UFFD.UFFDIO_API, &request) }
   }
-
-  private static let SYS_pidfd_getfd = 438
 
   private static func makeStaging(_ bytes: Int) throws(SystemError) -> (Descriptor, MemoryMapping) {
     let file = try makeMemoryFile("swap-monitor-bench", bytes: bytes)

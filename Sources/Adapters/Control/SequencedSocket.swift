@@ -54,6 +54,14 @@ package final class SequencedSocket: Sendable {
     if result != 0 { throw SystemError("connecting to \(path)", errorNumber: errorNumber) }
   }
 
+  static func makePair() throws(SystemError) -> (Descriptor, Descriptor) {
+    // Safety: both numbers are new, and owned from here on.
+    var ends: [Int32] = [0, 0]
+    let kind = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue)
+    try checked("socketpair") { socketpair(AF_UNIX, kind, 0, &ends) }
+    return (Descriptor(owning: ends[0]), Descriptor(owning: ends[1]))
+  }
+
   static func makeSocket(flags: Int32) throws(SystemError) -> Descriptor {
     let kind = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue) | flags
     return Descriptor(owning: try checked("socket") { socket(AF_UNIX, kind, 0) })

@@ -4,7 +4,7 @@ internal import Glibc
 /// handed them all. One thread, which parses nothing that a client sent.
 package final class Keeper {
   /// Of all that one worker leaves for the next one, this link and the tables.
-  package static let layoutVersion = 1
+  package static let layoutVersion = 2
 
   /// Starts a worker with its end of the link.
   typealias Start = @Sendable (_ program: WorkerProgram, _ link: Descriptor) throws(SystemError) -> ProcessHandle
@@ -21,6 +21,8 @@ package final class Keeper {
   /// What ran before an upgrade whose worker has not served yet.
   private var formerProgram: WorkerProgram?
   private var delay = RestartDelay()
+  /// Those that are not reaped yet, whose numbers are nobody else's until then.
+  private var assistants: [Int32] = []
   /// The listening socket.
   private var door: SocketListener?
   private var endIsAsked = false
@@ -155,6 +157,7 @@ package final class Keeper {
       tellServiceManager { manager throws(SystemError) in try manager.tellReady() }
     case .upgrade: return upgrade(worker)
     case .accept: return accept(message.keys, for: worker)
+    case .assist: return assist(worker)
     case .inventory, .inventoryEnd, .done, .refused: return false
     }
     return true
@@ -171,6 +174,19 @@ package final class Keeper {
       let isAnswered = worker.answer(LinkPacket(.done, keys: [key]), descriptors: [connection.descriptor])
       store(connection.descriptor, as: key)
       return isAnswered
+    } catch { return worker.answer(LinkPacket(.refused, text: Array("\(error)".utf8))) }
+  }
+
+  /// The assistant does for the worker what takes privilege: it is a process of its own, and ends when it is done.
+  private func assist(_ worker: KeptWorker) -> Bool {
+    assistants.removeAll { assistant in retryingInterrupts { waitpid(assistant, nil, WNOHANG) }.result != 0 }
+    do throws(SystemError) {
+      let (ours, theirs) = try SequencedSocket.makePair()
+      assistants.append(
+        try ChildProcess.spawn(program.executable, name: program.path, ["assistant"]) {
+          posix_spawn_file_actions_adddup2(&$0, theirs.raw, KeeperLink.workerDescriptor)
+        }.pid)
+      return worker.answer(LinkPacket(.done), descriptors: [ours])
     } catch { return worker.answer(LinkPacket(.refused, text: Array("\(error)".utf8))) }
   }
 

@@ -74,6 +74,19 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
     return descriptor
   }
 
+  /// Has the keeper start an assistant.
+  package func assist() throws(SystemError) -> SequencedSocket {
+    mutex.lock()
+    defer { mutex.unlock() }
+    guard let (answer, descriptors) = try exchange(LinkPacket(.assist)) else {
+      throw SystemError("starting an assistant: the keeper is dead", errorNumber: ECONNRESET)
+    }
+    guard answer.kind == .done, let descriptor = descriptors.first else {
+      throw SystemError(String(decoding: answer.text, as: UTF8.self), errorNumber: EAGAIN)
+    }
+    return SequencedSocket(adopting: descriptor)
+  }
+
   package func drop(_ key: HeldKey) {
     locked { if entries.removeValue(forKey: key) != nil { tell(LinkPacket(.drop, keys: [key])) } }
   }

@@ -20,11 +20,7 @@ final class KeptWorker {
     inventory held: [HeldKey: Descriptor], description: KeeperDescription,
     start: (Descriptor) throws(SystemError) -> ProcessHandle
   ) throws(SystemError) {
-    // Safety: both numbers are new, and owned from here on.
-    var ends: [Int32] = [0, 0]
-    let kind = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue)
-    try checked("socketpair") { socketpair(AF_UNIX, kind, 0, &ends) }
-    let (ours, theirs) = (Descriptor(owning: ends[0]), Descriptor(owning: ends[1]))
+    let (ours, theirs) = try SequencedSocket.makePair()
     // The keeper waits for nobody; the worker waits for the keeper.
     try checked("O_NONBLOCK") { fcntl(ours.raw, F_SETFL, O_NONBLOCK) }
     socket = SequencedSocket(adopting: ours)

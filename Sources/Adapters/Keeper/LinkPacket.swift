@@ -12,6 +12,8 @@ struct LinkPacket: Equatable {
     case upgrade = 5
     /// Lets the next one in who knocks at the listening socket, and holds the connection under the key.
     case accept = 6
+    /// Starts an assistant; the answer brings the worker's end of a link to it.
+    case assist = 7
     // From the keeper.
     case inventory = 16
     case inventoryEnd = 17

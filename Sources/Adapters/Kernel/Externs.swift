@@ -14,3 +14,6 @@ func c_epoll_wait(_ epoll: Int32, _ events: UnsafeMutableRawPointer, _ count: In
 /// One declaration only: two of different shapes for one symbol crash the compiler (6.3.1).
 @_extern(c, "syscall")
 func c_syscall(_ number: Int, _ a: Int, _ b: Int, _ c: Int, _ d: Int, _ e: Int) -> Int
+
+/// Its request is an enumeration in <sys/ptrace.h>, an `int`; the results of the requests that we make are all 0 or -1.
+@_extern(c, "ptrace") func c_ptrace(_ request: Int32, _ task: Int32, _ address: UInt, _ data: UInt) -> Int

@@ -43,18 +43,28 @@ enum Linux {
   static let RWF_NOWAIT: Int32 = 0x8
   static let PR_SET_PDEATHSIG: Int32 = 1
   static let F_DUPFD_QUERY: Int32 = 1027
+  static let __WALL: Int32 = 0x4000_0000
 
   #if arch(x86_64)
     static let SYS_userfaultfd = 323
     static let SYS_madvise = 28
     static let SYS_kcmp = 312
+    static let SYS_close = 3
+    static let SYS_ioctl = 16
+    static let SYS_recvmsg = 47
+    static let SYS_socketpair = 53
   #elseif arch(arm64)
     static let SYS_userfaultfd = 282
     static let SYS_madvise = 233
     static let SYS_kcmp = 272
+    static let SYS_close = 57
+    static let SYS_ioctl = 29
+    static let SYS_recvmsg = 212
+    static let SYS_socketpair = 199
   #endif
   static let SYS_pidfd_send_signal = 424
   static let SYS_pidfd_open = 434
+  static let SYS_pidfd_getfd = 438
   static let SYS_process_madvise = 440
 }
 

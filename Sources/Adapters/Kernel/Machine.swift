@@ -63,6 +63,32 @@ func readText(_ path: String, limit: Int = 1 << 20) -> String? {
   return String(decoding: bytes, as: UTF8.self)
 }
 
+extension Machine {
+  /// The user that a socket file belongs to; nil where there is no socket at the path.
+  package static func socketOwner(_ path: String) -> UInt32? {
+    var status = stat()
+    guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else { return nil }
+    return status.st_uid
+  }
+
+  package static var currentDirectory: String { linkTarget("/proc/self/cwd") ?? "/" }
+}
+
+/// The entries of a directory of /proc that are numbers.
+///
+/// - Returns: nil where it can't be read; errno tells why.
+func numberedEntries(of path: String) -> [Int32]? {
+  guard let directory = opendir(path) else { return nil }
+  defer { closedir(directory) }
+  var found: [Int32] = []
+  while let entry = readdir(directory) {
+    // Safety: d_name is a C string inside the entry, which lives until the next readdir.
+    let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    if let number = Int32(name) { found.append(number) }
+  }
+  return found
+}
+
 func readBytes(_ path: String, limit: Int = 1 << 20) -> [UInt8]? {
   let raw = open(path, O_RDONLY | O_CLOEXEC)
   guard raw >= 0 else { return nil }

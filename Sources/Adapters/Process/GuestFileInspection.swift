@@ -10,7 +10,11 @@ package enum GuestFileInspection {
 
   /// - Parameter number: how the client counts its memfds, for messages.
   package static func inspect(_ file: Descriptor, number: Int, geometry: PageGeometry) throws(Refusal) -> GuestFile {
-    func refuse(_ why: String) -> Refusal { Refusal(message: "memfd \(number) \(why)") }
+    try inspect(file, name: "memfd \(number)", geometry: geometry)
+  }
+
+  static func inspect(_ file: Descriptor, name: String, geometry: PageGeometry) throws(Refusal) -> GuestFile {
+    func refuse(_ why: String) -> Refusal { Refusal(message: "\(name) \(why)") }
     var status = stat()
     guard fstat(file.raw, &status) == 0 else { throw refuse("can't be examined: \(errorText(errno))") }
     guard status.st_mode & S_IFMT == S_IFREG else { throw refuse("is not a memfd; send what memfd_create(2) gave") }

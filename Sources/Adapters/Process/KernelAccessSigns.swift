@@ -2,19 +2,21 @@ internal import Glibc
 
 /// Signs that the kernel or a device may have a process's pages pinned, to write into them behind every mapping's back.
 enum KernelAccessSigns {
+  /// - Parameter drained: what the process itself has in flight is awaited before its memory is moved (a QEMU that is stopped
+  ///   by its monitor does that); then only what devices do counts.
   /// - Returns: the first sign, for people; nil where none is seen, or where we may not look.
-  static func find(pid: Int32) -> String? {
-    pinnedMemory(pid) ?? asynchronousIO(pid) ?? descriptor(pid)
+  static func find(pid: Int32, drained: Bool = false) -> String? {
+    if drained { return pinnedMemory(pid) ?? descriptor(pid) { $0.hasPrefix("/dev/vfio") } }
+    return pinnedMemory(pid) ?? asynchronousIO(pid)
+      ?? descriptor(pid) {
+        $0 == "anon_inode:[io_uring]" || $0.hasPrefix("/dev/vfio") || $0.hasPrefix("/dev/vhost")
+      } ?? directDescriptor(pid)
   }
 
-  /// VFIO and the like count what they have pinned (proc(5), VmPin).
+  /// VFIO and the like count what they have pinned.
   private static func pinnedMemory(_ pid: Int32) -> String? {
-    guard let text = readText("/proc/\(pid)/status") else { return nil }
-    for line in text.split(separator: "\n") where line.hasPrefix("VmPin:") {
-      let amount = String(line.dropFirst(6)).filter(\.isNumber)
-      return amount == "0" ? nil : "\(amount) kB of its memory are pinned (VmPin)"
-    }
-    return nil
+    guard let amount = ProcessStatus(pid: pid)["VmPin"]?.filter(\.isNumber), amount != "0" else { return nil }
+    return "\(amount) kB of its memory are pinned (VmPin)"
   }
 
   private static func asynchronousIO(_ pid: Int32) -> String? {
@@ -22,17 +24,19 @@ enum KernelAccessSigns {
     return maps.contains("/[aio]") ? "it has an asynchronous I/O context (io_setup)" : nil
   }
 
-  private static func descriptor(_ pid: Int32) -> String? {
-    guard let directory = opendir("/proc/\(pid)/fd") else { return nil }
-    defer { closedir(directory) }
-    while let entry = readdir(directory) {
-      // Safety: d_name is a C string inside the entry, which lives until the next readdir.
-      let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-      guard Int(name) != nil else { continue }
-      let target = linkTarget("/proc/\(pid)/fd/\(name)") ?? ""
-      if target == "anon_inode:[io_uring]" { return "descriptor \(name) is an io_uring" }
-      if target.hasPrefix("/dev/vfio") || target.hasPrefix("/dev/vhost") { return "descriptor \(name) is \(target)" }
-      if isDirect("/proc/\(pid)/fdinfo/\(name)") { return "descriptor \(name), \(target), is open with O_DIRECT" }
+  private static func descriptor(_ pid: Int32, where isSign: (String) -> Bool) -> String? {
+    for number in numberedEntries(of: "/proc/\(pid)/fd") ?? [] {
+      if let target = linkTarget("/proc/\(pid)/fd/\(number)"), isSign(target) {
+        return "descriptor \(number) is \(target == "anon_inode:[io_uring]" ? "an io_uring" : target)"
+      }
+    }
+    return nil
+  }
+
+  private static func directDescriptor(_ pid: Int32) -> String? {
+    for number in numberedEntries(of: "/proc/\(pid)/fd") ?? [] where isDirect("/proc/\(pid)/fdinfo/\(number)") {
+      let target = linkTarget("/proc/\(pid)/fd/\(number)") ?? ""
+      return "descriptor \(number), \(target), is open with O_DIRECT"
     }
     return nil
   }

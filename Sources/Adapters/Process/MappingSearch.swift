@@ -75,13 +75,8 @@ package struct MappingSearch: Sendable {
 
   /// Calls `body` with every other process that maps one of the files.
   private func forEachUser(among users: Set<UInt32>?, _ body: (_ pid: Int32, _ maps: ProcessMaps) -> Void) {
-    guard let directory = opendir("/proc") else { return }
-    defer { closedir(directory) }
     let needles = files.map { Array(" \(DeviceNumber.text($0.device)) \($0.inode) ".utf8) }
-    while let entry = readdir(directory) {
-      // Safety: d_name is a C string inside the entry, which lives until the next readdir.
-      let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-      guard let pid = Int32(name), pid != getpid() else { continue }
+    for pid in numberedEntries(of: "/proc") ?? [] where pid != getpid() {
       if let users {
         var status = stat()
         guard stat("/proc/\(pid)", &status) == 0, users.contains(status.st_uid) else { continue }

@@ -34,6 +34,9 @@ package final class ProcessHandle: Sendable {
     return status.st_uid
   }
 
+  /// The program's, as people know it (proc_pid_comm(5)).
+  package var name: String { readText("/proc/\(pid)/comm")?.trimmingLine ?? "process" }
+
   /// - Throws: ESRCH when the process is dead.
   package func send(_ signal: Int32) throws(SystemError) {
     try checked("sending signal \(signal) to process \(pid)") {
@@ -78,18 +81,9 @@ struct ProcessTasks {
 
   /// The process's task numbers; empty when it is gone.
   func identifiers() throws(SystemError) -> [Int32] {
-    guard let directory = opendir("/proc/\(pid)/task") else {
-      if errno == ENOENT || errno == ESRCH { return [] }
-      throw SystemError("listing /proc/\(pid)/task", errorNumber: errno)
-    }
-    defer { closedir(directory) }
-    var found: [Int32] = []
-    while let entry = readdir(directory) {
-      // Safety: d_name is a C string inside the entry, which lives until the next readdir.
-      let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-      if let task = Int32(name) { found.append(task) }
-    }
-    return found
+    if let found = numberedEntries(of: "/proc/\(pid)/task") { return found }
+    if errno == ENOENT || errno == ESRCH { return [] }
+    throw SystemError("listing /proc/\(pid)/task", errorNumber: errno)
   }
 
   /// Whether a task is stopped (T, or t under ptrace), or dead (Z, X), or gone.

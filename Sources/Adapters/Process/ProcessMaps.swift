@@ -10,6 +10,10 @@ package struct ProcessMaps {
     package let offset: UInt64
     package let device: UInt64
     package let inode: UInt64
+    /// The file's, or a name in brackets; empty where there is none.
+    package var path = ""
+    var isExecutable = false
+    var isWritable = false
   }
 
   package let mappings: [Mapping]
@@ -69,7 +73,9 @@ package struct ProcessMaps {
     return Mapping(
       addresses: start..<end, isShared: fields[1].contains("s"),
       isAccessible: fields[1].prefix(3).contains { $0 != "-" }, offset: offset,
-      device: DeviceNumber.make(major: major, minor: minor), inode: inode)
+      device: DeviceNumber.make(major: major, minor: minor), inode: inode,
+      path: fields.count > 5 ? String(fields[5].drop { $0 == " " }) : "", isExecutable: fields[1].contains("x"),
+      isWritable: fields[1].contains("w"))
   }
 }
 

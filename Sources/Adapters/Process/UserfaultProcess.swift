@@ -9,6 +9,8 @@ package final class UserfaultProcess: MonitoredProcess {
   private let mappings: Mutex<AddressMap>
   /// A fork of one of the tenant's processes has brought it.
   package let isForked: Bool
+  /// What I/O it has in flight is awaited before its memory is moved.
+  private let isDrained: Bool
   private let map: RegionMap
   private let staging: StagingArea
   package let events: EventBuffer
@@ -17,14 +19,16 @@ package final class UserfaultProcess: MonitoredProcess {
   ///   - handle: nil for a child that is not known yet but by its userfaultfd.
   ///   - addresses: where this process maps the regions; nil where the registering one does.
   ///   - isForked: a fork of one of the tenant's processes has brought it.
+  ///   - isDrained: what I/O it has in flight is awaited before its memory is moved.
   ///   - events: what an earlier worker has left.
   package init(
     userfaultfd: Descriptor, handle: ProcessHandle?, map: RegionMap, staging: StagingArea, addresses: AddressMap? = nil,
-    isForked: Bool = false, events: EventBuffer? = nil
+    isForked: Bool = false, isDrained: Bool = false, events: EventBuffer? = nil
   ) throws(SystemError) {
     self.userfaultfd = userfaultfd
     identity = Mutex(handle)
     self.isForked = isForked
+    self.isDrained = isDrained
     self.map = map
     mappings = Mutex(addresses ?? AddressMap(map))
     self.staging = staging
@@ -54,7 +58,7 @@ package final class UserfaultProcess: MonitoredProcess {
     mappings.withLock { if $0.mapped(part.pages).isEmpty { $0.map(part.pages, at: part.address) } }
   }
 
-  package var kernelAccessSign: String? { handle.flatMap { KernelAccessSigns.find(pid: $0.pid) } }
+  package var kernelAccessSign: String? { handle.flatMap { KernelAccessSigns.find(pid: $0.pid, drained: isDrained) } }
 
   package var isAlive: Bool { !isMemoryGone.load(ordering: .relaxed) && handle?.isAlive != false }
 
@@ -88,7 +92,8 @@ package final class UserfaultProcess: MonitoredProcess {
     _ = fcntl(number, F_SETFL, fcntl(number, F_GETFL) | O_NONBLOCK)
     do throws(SystemError) {
       let child = try UserfaultProcess(
-        userfaultfd: descriptor, handle: nil, map: map, staging: staging, addresses: addresses, isForked: true)
+        userfaultfd: descriptor, handle: nil, map: map, staging: staging, addresses: addresses, isForked: true,
+        isDrained: isDrained)
       child.registered.store(isRegistered, ordering: .relaxed)
       return child
     } catch {

@@ -51,6 +51,9 @@ struct Arguments {
   /// The last value given.
   func value(_ name: String) -> String? { options.last { $0.name == name }?.value }
 
+  /// All values given.
+  func values(_ name: String) -> [String] { options.filter { $0.name == name }.compactMap(\.value) }
+
   func size(_ name: String) throws(UsageError) -> UInt64? {
     guard let text = value(name) else { return nil }
     guard let size = ByteSize.parse(text) else {

@@ -58,20 +58,22 @@ enum ClientCommands {
       switch name {
       case "enable": ["accept-dma-risk", "accept-strange-mappings"]
       case "disable": ["no-wait", "slow-file-cleanup"]
-      case "unregister": []
+      case "unregister", "detach": []
       default: ["no-wait"]
       }
     let arguments = try Arguments(words, valued: ["socket"], flags: flags.union(["json", "help"]))
     if arguments.has("help") { return Console.write(Help.command(name) + "\n") }
     try arguments.expectWords(1...1, "\(name) needs a tenant's name; 'swap-monitor list' shows them")
     let (tenant, waits) = (arguments.words[0], !arguments.has("no-wait"))
-    var request: [String: JSONValue] = ["op": .string(name), "tenant": .string(tenant), "wait": .bool(waits)]
+    var request: [String: JSONValue] = [
+      "op": .string(name == "detach" ? "unregister" : name), "tenant": .string(tenant), "wait": .bool(waits),
+    ]
     for (flag, field) in switches where arguments.has(flag) { request[field] = true }
     let reply = try ask(name, tenant, request, arguments)
     Console.writeError(warnings([reply]))
     if arguments.has("json") { return printJSON(reply) }
     Console.write(
-      name == "unregister" ? "\(tenant): everything is back, and it is forgotten\n" : StatusText.block(reply))
+      request["op"] == "unregister" ? "\(tenant): everything is back, and it is forgotten\n" : StatusText.block(reply))
   }
 
   private static func ask(

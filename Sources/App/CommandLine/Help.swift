@@ -2,6 +2,7 @@
 enum Help {
   static let commands: Set<String> = [
     "demo", "torture", "bench", "serve", "list", "status", "enable", "trim", "out", "disable", "unregister", "upgrade",
+    "attach", "detach",
   ]
 
   static let main = """
@@ -13,6 +14,8 @@ enum Help {
       torture               kill a daemon's worker again and again, and check that nothing is lost
       bench                 measure each kind of work, beside what this machine can do at best
       serve                 run the daemon (VMMs and other programs register with it, see PROTOCOL.md)
+      attach PID            make a running virtual machine (or other process) a tenant, as it is
+      detach TENANT         bring everything back, and leave it as it was
       list                  the tenants: state, size, processes
       status [TENANT]       where a tenant's pages are, and what was done last; a line each without a name; --watch
       enable TENANT         take a tenant's resident memory out into staging
@@ -36,6 +39,31 @@ enum Help {
     {"ok": false, "error": {"code": ..., "message": ...}}, with a code of PROTOCOL.md's, or "usage", "no-daemon",
     "interrupted" or "failed".
     Exit codes: 0 done, 1 failed, 2 wrong usage.
+    """
+
+  static let attach = """
+    Usage: swap-monitor attach PID [--name NAME] [--qmp SOCKET] [--region MEMORY]... [--freeze MODE] [--dry-run] [OPTIONS]
+
+    Has the running daemon take in a process that was never changed for it: a QEMU, or anything else whose memory is in a
+    shared mapping of a memfd. The process makes its userfaultfd by a system call that is put into its mouth (ptrace), for
+    which its main thread is held for less than a millisecond; then it is a tenant like any other.
+
+      --name NAME           the tenant's name (default: the program's name and PID)
+      --qmp SOCKET          the virtual machine's monitor: it is paused through it while memory is moved, with its I/O drained
+                            (one that was paused stays so). For machines with direct, asynchronous or vhost I/O, whose memory
+                            enable refuses to move else
+      --region MEMORY       take this memory, by its memfd's name or its address (0x...); more than once for more. Without
+                            it, all that is 16 MiB or larger and can be taken
+      --freeze MODE         how writers are kept off while memory is moved, as in PROTOCOL.md (default: signal)
+      --dry-run             only show what would be taken
+      --socket PATH         the daemon's socket, as for serve
+      --json                the daemon's reply as it is
+
+    The daemon must be allowed to trace the process: root, or the same user and CAP_SYS_PTRACE. A QEMU's memory is in a memfd
+    with:  -object memory-backend-memfd,id=mem,size=4G,share=on -machine q35,memory-backend=mem
+    (libvirt: <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>)
+
+      swap-monitor attach $(pgrep -f qemu-system) --name vm1 --qmp /run/vm1.qmp && swap-monitor enable vm1
     """
 
   static let upgrade = """
@@ -194,6 +222,13 @@ enum Help {
           """,
           noWait + "\n  --slow-file-cleanup   empty the swap file little by little, in the background",
           "disable vm1"
+        )
+      case "detach":
+        (
+          """
+          Brings all of the tenant's memory back, stops monitoring it, closes what attach has opened in its process, and
+          forgets the tenant, which runs on as if nothing had been. Waits for the end.
+          """, "", "detach vm1"
         )
       default:
         (

@@ -12,7 +12,7 @@ struct LinuxPorts: TenantPorts {
   let readAhead: ReadAheadThread
   let processList: ProcessList
   let mappingSearch: MappingSearch
-  let freezer: SignalFreezer
+  let freezer: TenantFreezer
   let headroom: TenantHeadroom
   let assistant = HelperThread()
   let clock = SystemClock()
@@ -33,15 +33,17 @@ struct LinuxPorts: TenantPorts {
     let floor: FreeDiskFloor
     let lockedMemory: LockedMemory
     let limits: ConfiguredLimits
+    let log: Log
     let headroom = DaemonHeadroom()
   }
 
   /// - Parameters:
   ///   - kept: what an earlier worker has left of the tenant; nil for a new one.
+  ///   - monitor: of the tenant's virtual machine.
   ///   - holdings: where everything is held that must survive this worker.
   init(
     map: RegionMap, memfds: [Descriptor], files: [GuestFile], shared: Shared, holdings: TenantHoldings,
-    kept: TenantHoldings.Kept? = nil
+    monitor: String? = nil, kept: TenantHoldings.Kept? = nil
   ) throws(SystemError) {
     self.holdings = holdings
     if let kept {
@@ -68,10 +70,13 @@ struct LinuxPorts: TenantPorts {
     processList = ProcessList([])
     headroom = TenantHeadroom(shared: shared.headroom, processes: processList, geometry: shared.geometry)
     mappingSearch = MappingSearch(map: map, files: identities)
-    freezer = SignalFreezer(
+    let signals = SignalFreezer(
       processes: { [processList] in processList.handles },
       identify: { [processList, mappingSearch, gate] in mappingSearch.identify(processList.all, gate: gate) },
       record: { [holdings] (pids) throws(SystemError) in try holdings.recordStops(pids) })
+    freezer = TenantFreezer(
+      signals: signals, monitorPath: monitor, isPaused: holdings.recordedPause, log: shared.log,
+      record: { [holdings] (isPaused) throws(SystemError) in try holdings.recordPause(isPaused) })
   }
 
   var processes: [UserfaultProcess] { processList.all }

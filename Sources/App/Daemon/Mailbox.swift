@@ -10,6 +10,10 @@ enum Message: Sendable {
   /// Forks have brought children, who are being served; or it was found out which processes they are.
   case childrenForked(tenant: Tenant.Identifier, [UserfaultProcess])
   case childrenIdentified(tenant: Tenant.Identifier, areAll: Bool)
+  /// What a connection wants to attach to has been looked into; or why it could not.
+  case attached(connection: UInt64, tenant: String, Result<AttachedProcess, ProtocolError>)
+  /// The tenant's process is as it was before it was attached to, but for the complaint.
+  case departed(tenant: Tenant.Identifier, complaint: String?)
   /// Those who asked for the tenant's status have been answered.
   case reported(tenant: Tenant.Identifier)
   /// An answer that was worked out elsewhere.

@@ -13,15 +13,15 @@ struct Registration {
   let memory: TenantMemory<LinuxPorts>
 
   init(
-    _ request: RegisterRequest, packet: Packet, peer: ProcessHandle?, shared: LinuxPorts.Shared,
-    holdings: TenantHoldings
+    _ request: RegisterRequest, _ descriptors: [Descriptor], peer: ProcessHandle?, shared: LinuxPorts.Shared,
+    holdings: TenantHoldings, attachment: Attachment?
   ) throws(ProtocolError) {
     name = try Self.check(name: request.tenant)
     freeze = try Self.freezeMode(request.freeze)
-    guard packet.descriptors.count >= 2 else {
+    guard descriptors.count >= 2 else {
       throw ProtocolError(
         .invalidRequest,
-        "\(packet.descriptors.count) descriptors came with the request; a userfaultfd and at least one memfd are needed"
+        "\(descriptors.count) descriptors came with the request; a userfaultfd and at least one memfd are needed"
       )
     }
     guard let peer, peer.isAlive else {
@@ -31,7 +31,7 @@ struct Registration {
     guard peer.pid != Machine.processIdentifier else {
       throw ProtocolError(.invalidRequest, "the daemon can't be a tenant of its own")
     }
-    let (userfaultfd, memfds) = (packet.descriptors[0], Array(packet.descriptors.dropFirst()))
+    let (userfaultfd, memfds) = (descriptors[0], Array(descriptors.dropFirst()))
     if let complaint = Userfaultfd.accept(userfaultfd) { throw ProtocolError(.invalidDescriptor, complaint) }
     files = try Self.inspect(memfds, geometry: shared.geometry)
     requests = request.regionRequests
@@ -42,9 +42,13 @@ struct Registration {
     try Self.checkMappings(of: peer, requests: requests, files: files)
     process = peer
     do throws(SystemError) {
-      let ports = try LinuxPorts(map: map, memfds: memfds, files: files, shared: shared, holdings: holdings)
+      let ports = try LinuxPorts(
+        map: map, memfds: memfds, files: files, shared: shared, holdings: holdings,
+        monitor: attachment?.monitor)
       memory = TenantMemory(map: map, ports: ports, slotLimit: shared.limits.slots ?? .max)
-      let first = try UserfaultProcess(userfaultfd: userfaultfd, handle: peer, map: map, staging: ports.staging)
+      let first = try UserfaultProcess(
+        userfaultfd: userfaultfd, handle: peer, map: map, staging: ports.staging,
+        isDrained: attachment?.monitor != nil)
       try holdings.hold(ports, memfds: memfds)
       try holdings.hold(first)
       ports.append(first)

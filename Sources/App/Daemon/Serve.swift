@@ -108,7 +108,7 @@ enum Serve {
       shared: LinuxPorts.Shared(
         geometry: geometry, swapDirectory: directory, floor: FreeDiskFloor(bytes: keepFree),
         lockedMemory: LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: Machine.memoryLockLimitBytes())),
-        limits: limits),
+        limits: limits, log: log),
       log: log)
   }
 

@@ -19,7 +19,7 @@ extension Server {
           "more descriptors came than can be taken (\(SequencedSocket.descriptorLimit), or the process's limit)")
       }
       let request = try decoded.request.get()
-      if case .register(let body) = request { return try register(body, packet, connection) }
+      if case .register(let body) = request { return try register(body, packet.descriptors, connection) }
       if case .addProcess(let body) = request { return try addProcess(body, packet, connection) }
       guard packet.descriptors.isEmpty else {
         throw ProtocolError(
@@ -27,6 +27,7 @@ extension Server {
       }
       switch request {
       case .register, .addProcess: break
+      case .attach(let body): try attach(body, connection)
       case .upgrade: try upgrade(connection)
       case .unregister(let name):
         guard let tenant = try findToUnregister(name, for: connection) else { return }
@@ -112,30 +113,45 @@ extension Server {
     }
   }
 
-  func register(_ request: RegisterRequest, _ packet: Packet, _ connection: Connection) throws(ProtocolError) {
+  func register(_ request: RegisterRequest, _ descriptors: [Descriptor], _ connection: Connection) throws(ProtocolError)
+  {
     if isEnding { throw ProtocolError(.aborted, "the daemon is ending") }
     if let identifier = connection.tenant, let tenant = tenants[identifier] {
       if connection.isReplayed, tenant.name == request.tenant { return answerRegistered(connection, tenant.name) }
       throw ProtocolError(.invalidRequest, "this connection has a tenant already; a connection registers one at a time")
     }
-    if names[request.tenant] != nil {
-      throw ProtocolError(.nameTaken, "tenant: the name \"\(request.tenant.shortened)\" is taken; choose another")
+    try checkAdmission(of: request.tenant)
+    _ = try admit(
+      request, descriptors, process: connection.process, user: connection.user, connection: connection, attachment: nil)
+    answerRegistered(connection, request.tenant)
+  }
+
+  func checkAdmission(of name: String) throws(ProtocolError) {
+    if names[name] != nil {
+      throw ProtocolError(.nameTaken, "tenant: the name \"\(name.shortened)\" is taken; choose another")
     }
     guard tenants.count < Limits.tenants else {
       throw ProtocolError(.noMemory, "there are \(Limits.tenants) tenants already, and no more are taken")
     }
-    try refuseKnown(packet.descriptors.first)
+  }
+
+  /// - Parameter connection: which the tenant goes with; nil for one that was attached to.
+  func admit(
+    _ request: RegisterRequest, _ descriptors: [Descriptor], process: ProcessHandle?, user: UInt32,
+    connection: Connection?, attachment: Attachment?
+  ) throws(ProtocolError) -> Tenant {
+    try refuseKnown(descriptors.first)
     let identifier = Tenant.Identifier(serial: takeToken())
     let holdings = TenantHoldings(link: link, group: identifier.serial)
     let registration = try Registration(
-      request, packet: packet, peer: connection.process, shared: configuration.shared, holdings: holdings)
+      request, descriptors, peer: process, shared: configuration.shared, holdings: holdings, attachment: attachment)
     do throws(ProtocolError) {
-      try checkShare(of: connection.user, adding: registration.memory.map.pageCount)
+      try checkShare(of: user, adding: registration.memory.map.pageCount)
       do throws(RegionError) {
         try claims.claim(registration.requests, files: registration.files, tenant: registration.name)
       } catch { throw ProtocolError(error) }
       do throws(SystemError) {
-        try add(registration, identifier, connection)
+        return try add(registration, identifier, user, connection, attachment)
       } catch {
         claims.release(tenant: registration.name)
         throw ProtocolError(.noMemory, error.description)
@@ -144,7 +160,6 @@ extension Server {
       holdings.dropAll()
       throw error
     }
-    answerRegistered(connection, registration.name)
   }
 
   private func answerRegistered(_ connection: Connection, _ name: String) {
@@ -167,15 +182,16 @@ extension Server {
       childrenForked: { mailbox.post(.childrenForked(tenant: identifier, $0)) })
   }
 
-  private func add(_ registration: Registration, _ identifier: Tenant.Identifier, _ connection: Connection)
-    throws(SystemError)
-  {
+  private func add(
+    _ registration: Registration, _ identifier: Tenant.Identifier, _ user: UInt32, _ connection: Connection?,
+    _ attachment: Attachment?
+  ) throws(SystemError) -> Tenant {
     let runtime = try makeRuntime(
       identifier, name: registration.name, memory: registration.memory, freeze: registration.freeze)
     try runtime.start()
     let tenant = Tenant(
-      identifier: identifier, name: registration.name, user: connection.user, connection: connection.token,
-      freeze: registration.freeze, runtime: runtime)
+      identifier: identifier, name: registration.name, user: user, connection: connection?.token ?? 0,
+      attachment: attachment, freeze: registration.freeze, runtime: runtime)
     // Before it is answered; and without it there is no tenant for the next worker.
     do throws(SystemError) { try runtime.holdings.store(TenantRecord(tenant)) } catch {
       runtime.shutDown()
@@ -187,10 +203,11 @@ extension Server {
     }
     tenants[identifier] = tenant
     names[tenant.name] = identifier
-    connection.tenant = identifier
+    connection?.tenant = identifier
     log.info(
-      "tenant \(tenant.name): registered by user \(tenant.user), process \(registration.process.pid), "
+      "tenant \(tenant.name): \(attachment == nil ? "registered" : "attached to") by user \(tenant.user), process \(registration.process.pid), "
         + "\(registration.memory.map.sizeBytes >> 20) MiB in \(registration.requests.count) regions")
+    return tenant
   }
 
   // MARK: Answers
@@ -241,16 +258,17 @@ extension Server {
     var entries: [JSONValue] = []
     var bytes = Self.listOverheadBytes
     for tenant in visible.sorted(by: { $0.name < $1.name }) {
-      let entry = JSONValue.object([
+      var entry: [String: JSONValue] = [
         "tenant": .string(tenant.name), "state": .string(tenant.lifecycle.state.rawValue),
         "size": .unsigned(tenant.runtime.memory.map.sizeBytes),
         "pids": .array(tenant.processIdentifiers.map { .integer(Int64($0)) }),
-      ])
-      bytes += entry.bytes.count + 1
+      ]
+      if tenant.attachment != nil { entry["attached"] = true }
+      bytes += JSONValue.object(entry).bytes.count + 1
       if bytes > SequencedSocket.packetLimit {
         return .object(["ok": .bool(true), "tenants": .array(entries), "more": .bool(true)])
       }
-      entries.append(entry)
+      entries.append(.object(entry))
     }
     return .object(["ok": .bool(true), "tenants": .array(entries)])
   }

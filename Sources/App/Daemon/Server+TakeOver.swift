@@ -15,7 +15,7 @@ extension Server {
       link.drop(group: group)
     }
     for tenant in Array(tenants.values) {
-      let isDeserted = connections[tenant.connection] == nil && !tenant.isLeaving
+      let isDeserted = tenant.attachment == nil && connections[tenant.connection] == nil && !tenant.isLeaving
       if tenant.processes.isEmpty {
         bury(tenant)  // the last one died while nobody watched
       } else if isDeserted || tenant.isLeaving && tenant.lifecycle.job == nil {
@@ -64,15 +64,18 @@ extension Server {
     } catch { return log.error("tenant \(record.name) can't be taken over, and is given up: \(error)") }
     let ports = try LinuxPorts(
       map: map, memfds: memfds, files: files, shared: configuration.shared, holdings: holdings,
+      monitor: record.attachment?.monitor,
       kept: TenantHoldings.Kept(tables: tables, swapFile: swapFile, staging: held[HeldRole.staging.key(group)]))
     let memory = TenantMemory(
       map: map, ports: ports, slotLimit: configuration.shared.limits.slots ?? .max)
-    for process in try processes(of: group, held, memory) { ports.append(process) }
+    for process in try processes(of: group, held, memory, isDrained: record.attachment?.monitor != nil) {
+      ports.append(process)
+    }
     let identifier = Tenant.Identifier(serial: group)
     let runtime = try makeRuntime(identifier, name: record.name, memory: memory, freeze: freeze)
     let tenant = Tenant(
-      identifier: identifier, name: record.name, user: record.user, connection: record.connection, freeze: freeze,
-      runtime: runtime)
+      identifier: identifier, name: record.name, user: record.user, connection: record.connection,
+      attachment: record.attachment, freeze: freeze, runtime: runtime)
     tenant.restore(record, lifecycle)
     try start(tenant)
     letGoOn(memory)
@@ -127,7 +130,9 @@ extension Server {
     if !unknown.isEmpty { adopt(unknown, by: tenant) }
   }
 
-  private func processes(of group: UInt64, _ held: [HeldKey: Descriptor], _ memory: TenantMemory<LinuxPorts>)
+  private func processes(
+    of group: UInt64, _ held: [HeldKey: Descriptor], _ memory: TenantMemory<LinuxPorts>, isDrained: Bool
+  )
     throws(SystemError) -> [UserfaultProcess]
   {
     var found: [UserfaultProcess] = []
@@ -149,7 +154,8 @@ extension Server {
       }
       let process = try UserfaultProcess(
         userfaultfd: userfaultfd, handle: handle, map: memory.map, staging: memory.ports.staging,
-        addresses: record?.addresses(memory.map), isForked: record?.isForked ?? true, events: events)
+        addresses: record?.addresses(memory.map), isForked: record?.isForked ?? true, isDrained: isDrained,
+        events: events)
       memory.ports.holdings.adopt(process, index: index)
       memory.ports.mappingSearch.follow(process)
       found.append(process)

@@ -34,7 +34,7 @@ extension Server {
       tenant.runtime.abortJob()
     case .waitThenAskAgain: enqueue(command, tenant)
     case .nothingToDo:
-      if tenant.isLeaving { return forget(tenant, answering: command) }
+      if tenant.isLeaving { return depart(tenant, answering: command) }
       if command.waits { report(tenant, to: command) } else { acknowledge(command, tenant) }
     case .refuse(let state):
       guard let connection else { return }
@@ -68,7 +68,7 @@ extension Server {
     keepBusy(connection)
   }
 
-  private func enqueue(_ command: Tenant.Command, _ tenant: Tenant) {
+  func enqueue(_ command: Tenant.Command, _ tenant: Tenant) {
     tenant.queue.append(command)
     if let connection = command.connection.flatMap({ connections[$0] }) { keepBusy(connection) }
   }
@@ -103,9 +103,9 @@ extension Server {
     tenant.lastResult = TenantRecord.Result(
       serial: tenant.jobSerial, isAborted: result.end == .aborted, error: error)
     writeDown(tenant)
+    let leaves = tenant.isLeaving && tenant.lifecycle.state == .ready && result.job == .disable
     let waiters = tenant.waiters
     tenant.waiters = []
-    let leaves = tenant.isLeaving && tenant.lifecycle.state == .ready && result.job == .disable
     for waiter in waiters {
       guard let connection = connections[waiter.connection] else { continue }
       switch (result.end, error) {
@@ -114,20 +114,21 @@ extension Server {
         answer(connection, ProtocolError(.aborted, "\(waiter.command.rawValue): another command has ended it"))
       default:
         if leaves && waiter.command == .unregister {
-          answerGone(connection, tenant)
+          // Answered when it is forgotten.
+          tenant.queue.append(Tenant.Command(command: .unregister, connection: waiter.connection, waits: true))
         } else {
           report(tenant, to: connection)
         }
       }
     }
-    if leaves { return forget(tenant, answering: nil) }
+    if leaves { return depart(tenant, answering: nil) }
     // An unregister that failed leaves a tenant that can be told again, unless it lost its connection or the daemon ends.
     if case .failed = result.end, tenant.isLeaving {
       if isEnding {
         log.error(
           "tenant \(tenant.name): not everything is back, so the daemon stays; ask disable when the cause is gone")
         endNextTenant()
-      } else if connections[tenant.connection] != nil {
+      } else if tenant.attachment != nil || connections[tenant.connection] != nil {
         tenant.isLeaving = false
         writeDown(tenant)
       }

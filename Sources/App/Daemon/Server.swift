@@ -102,6 +102,9 @@ final class Server {
     case .childrenIdentified(let identifier, let areAll):
       if let tenant = tenants[identifier] { watchChildren(of: tenant, areAll: areAll) }
     case .processAdded(let identifier, let token, let result): processAdded(identifier, token, result)
+    case .attached(let token, let name, let result): attached(token, name, result)
+    case .departed(let identifier, let complaint):
+      if let tenant = tenants[identifier] { departed(tenant, complaint) }
     case .reported(let identifier): if let tenant = tenants[identifier] { reportToAll(tenant) }
     case .reply(let token, let reply):
       if let connection = connections[token] { answer(connection, reply) }

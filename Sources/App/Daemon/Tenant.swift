@@ -17,8 +17,10 @@ final class Tenant {
   let identifier: Identifier
   let name: String
   let user: UInt32
-  /// The connection that registered it.
+  /// The connection that registered it; 0 for none.
   let connection: UInt64
+  /// How it came in, where it did not ask itself.
+  let attachment: Attachment?
   let freeze: FreezeMode
   /// Those that are alive, by the tokens under which the control thread watches for their deaths.
   var processes: [UInt64: UserfaultProcess] = [:]
@@ -50,6 +52,8 @@ final class Tenant {
   var failure: ProtocolError?
   /// To be forgotten once everything is back.
   var isLeaving = false
+  /// It is being left as it was found.
+  var isDeparting = false
 
   var processIdentifiers: [Int32] { processes.values.compactMap { $0.handle?.pid }.sorted() }
 
@@ -62,12 +66,14 @@ final class Tenant {
   }
 
   init(
-    identifier: Identifier, name: String, user: UInt32, connection: UInt64, freeze: FreezeMode, runtime: TenantRuntime
+    identifier: Identifier, name: String, user: UInt32, connection: UInt64, attachment: Attachment?, freeze: FreezeMode,
+    runtime: TenantRuntime
   ) {
     self.identifier = identifier
     self.name = name
     self.user = user
     self.connection = connection
+    self.attachment = attachment
     self.freeze = freeze
     self.runtime = runtime
   }
@@ -75,7 +81,8 @@ final class Tenant {
   /// What `status` shows besides the resident pages, which take a walk over the memfd to count.
   var statusSnapshot: StatusSnapshot {
     StatusSnapshot(
-      name: name, state: lifecycle.state, job: lifecycle.job, lastJob: lastJob, failure: failure, warnings: warnings,
+      name: name, isAttached: attachment != nil, state: lifecycle.state, job: lifecycle.job, lastJob: lastJob,
+      failure: failure, warnings: warnings,
       shortage: shortage, transition: runtime.transition, runtime: runtime)
   }
 }
@@ -83,6 +90,7 @@ final class Tenant {
 /// Made on the control thread, finished on another.
 struct StatusSnapshot: Sendable {
   let name: String
+  let isAttached: Bool
   let state: TenantState
   let job: TenantJob?
   let lastJob: TenantJob?
@@ -119,6 +127,7 @@ struct StatusSnapshot: Sendable {
       ]),
       "size": .unsigned(memory.map.sizeBytes), "page_size": .int(memory.map.geometry.pageBytes),
     ]
+    if isAttached { members["attached"] = true }
     if let job { members["operation"] = .string(job.rawValue) }
     if let lastJob { members["last_operation"] = .string(lastJob.rawValue) }
     if isPartial { members["partial"] = true }

@@ -16,6 +16,7 @@ enum HeldRole: UInt32 {
   case staging = 23
   case swapFile = 24
   case stops = 25
+  case pause = 26
   /// Of a process of the tenant's, by its index.
   case userfaultfd = 30
   case pidfd = 31
@@ -133,6 +134,14 @@ final class TenantHoldings: @unchecked Sendable {  // guarded by `lock`
     if pids.isEmpty { return drop(.stops) }
     try link.store(Array(pids.map(String.init).joined(separator: " ").utf8), as: HeldRole.stops.key(group))
   }
+
+  /// - Parameter isPaused: we are about to pause the tenant's machine through its monitor, or have done so.
+  func recordPause(_ isPaused: Bool) throws(SystemError) {
+    if !isPaused { return drop(.pause) }
+    try link.store([1], as: HeldRole.pause.key(group))
+  }
+
+  var recordedPause: Bool { link.held[HeldRole.pause.key(group)] != nil }
 
   var recordedStops: [Int32] {
     String(decoding: link.stored(HeldRole.stops.key(group)) ?? [], as: UTF8.self).split(separator: " ").compactMap {

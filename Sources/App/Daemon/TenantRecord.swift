@@ -22,6 +22,7 @@ struct TenantRecord: Codable, Equatable {
   var user: UInt32
   /// The token of the connection that registered it.
   var connection: UInt64
+  var attachment: Attachment?
   var freeze: String
   var regions: [PlacedRegion]
   /// The life cycle: the state, or the one before the running job.
@@ -47,6 +48,7 @@ struct TenantRecord: Codable, Equatable {
     name = tenant.name
     user = tenant.user
     connection = tenant.connection
+    attachment = tenant.attachment
     freeze = tenant.freeze.rawValue
     regions = tenant.runtime.memory.map.regions.map { region in
       let geometry = tenant.runtime.memory.map.geometry

@@ -49,13 +49,13 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   private let monitor = Monitor()
   private var nextJob: TenantJob?
   private var options = JobOptions()
-  private var isCleaning = false
   private var isAborting = false
   private var isEnding = false
   private var progress = StateTransition()
   private var jobStartNanoseconds: UInt64?
   private var threads: [Thread] = []
   private let waits: MemoryWait
+  private let cleaner: FileCleaner
 
   private struct FileFaults: FileFaultQueue, Sendable {
     let queue = BoundedQueue<WaitingFault<UserfaultProcess>>(capacity: TenantRuntime.fileFaultCapacity)
@@ -76,6 +76,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     self.freeze = freeze
     self.log = log
     waits = MemoryWait(tenant: name, log: log)
+    cleaner = FileCleaner(memory: memory, tenant: name, log: log)
     self.jobEnded = jobEnded
     self.processGone = processGone
     self.childrenForked = childrenForked
@@ -90,9 +91,11 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         let buffer = try LockedBuffer(pages: 1, geometry: memory.map.geometry, hasher: memory.ports.table.hasher)
         threads.append(try Thread(name: "file-faults") { [self] in serveFileFaults(buffer) })
       }
+      threads.append(try Thread(name: "cleanup") { [cleaner] in cleaner.run() })
       threads.append(
         try Thread(name: "jobs") { [self] in
           if let takeOver { finish(takeOver) }
+          memory.ports.freezer.resume()  // an earlier worker may have paused the tenant's machine
           runJobs()
         })
     } catch {
@@ -180,6 +183,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       monitor.wakeAll()
     }
     wakeUp.signal()
+    cleaner.end()
     fileFaults.queue.close()
     for thread in threads { thread.join() }
     threads = []
@@ -221,7 +225,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
           report.waiting = service.step([]).waiting
         }
       }
-      if report.removes > 0 { startCleaning() }
+      if report.removes > 0 { cleaner.ask() }
       if let process = report.processGone { processGone(process) }
       if !report.children.isEmpty { childrenForked(report.children) }
       if let address = report.outsideAddress {
@@ -313,7 +317,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       memory.ports.assistant.end()
       finishProgress(work.pages)
       jobEnded(result)
-      startCleaning()
+      cleaner.ask()
     }
   }
 
@@ -381,42 +385,6 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     monitor.withLock {
       progress = StateTransition(pages: pages, nanoseconds: now - (jobStartNanoseconds ?? now))
       jobStartNanoseconds = nil
-    }
-  }
-
-  // MARK: Disk space
-
-  /// Sees to it that a thread gives back disk space that nobody needs, if there is any.
-  private func startCleaning() {
-    let cleanup = FileCleanup(memory: memory)
-    guard cleanup.isNeeded else { return }
-    let mustStart = monitor.withLock {
-      defer { isCleaning = true }
-      return !isCleaning && !isEnding
-    }
-    guard mustStart else { return }
-    do throws(SystemError) { try Thread.runDetached(name: "cleanup") { [self] in clean(cleanup) } } catch {
-      monitor.withLock { isCleaning = false }  // the next job or remove tries again
-    }
-  }
-
-  private func clean(_ cleanup: FileCleanup<LinuxPorts>) {
-    let log = Log.Limited(log)
-    while cleanup.isNeeded && !mustEnd {
-      do throws(PortFailure) { try cleanup.step() } catch {
-        log.warning("tenant \(name): \(ProtocolError(error).message)")
-        pauseCleaning(FileCleanup<LinuxPorts>.gradualDelay)
-      }
-      pauseCleaning(cleanup.delayNanoseconds)
-    }
-    monitor.withLock { isCleaning = false }
-  }
-
-  /// The monitor is signalled for other reasons too.
-  private func pauseCleaning(_ nanoseconds: UInt64) {
-    let deadline = memory.ports.clock.nowNanoseconds + nanoseconds
-    monitor.withLock {
-      while !isEnding, memory.ports.clock.nowNanoseconds < deadline { monitor.wait(untilNanoseconds: deadline) }
     }
   }
 }

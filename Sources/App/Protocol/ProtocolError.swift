@@ -48,7 +48,7 @@ struct ProtocolError: Error, Equatable, Codable {
       self.init(
         .unsupported,
         "the memory can't be moved safely: \(sign), and I/O that is in flight into a page would be lost with it. Drain such "
-          + "I/O and register with \"freeze\": \"caller\", or ask with \"accept_dma_risk\": true if none goes into the regions"
+          + "I/O and register with \"freeze\": \"caller\" (of a QEMU: attach with its QMP monitor, which drains it), or ask with \"accept_dma_risk\": true if none goes into the regions"
       )
     case .strangeMapping(let mapping):
       self.init(
@@ -91,7 +91,7 @@ struct ProtocolError: Error, Equatable, Codable {
       self.init(.noSpace, "\(text). The pages stay in staging: free some disk space and try again")
     case (ErrorNumber.noMemory, _):
       self.init(.noMemory, "\(text). Every page stays readable: try again when memory is free")
-    case (_, .stopProcess), (_, .inspectProcess): self.init(.freezeFailed, text)
+    case (_, .pauseMachine), (_, .stopProcess), (_, .inspectProcess): self.init(.freezeFailed, text)
     case (_, .registerRange), (_, .protectRange):
       self.init(
         .unsupported, "\(text). Is every region still mapped, shared, where register said, by this process alone?")

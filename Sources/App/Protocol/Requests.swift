@@ -4,6 +4,7 @@ internal import FoundationEssentials
 /// A decoded request.
 enum Request {
   case register(RegisterRequest)
+  case attach(AttachRequest)
   case addProcess(AddProcessRequest)
   case unregister(tenant: String?)
   case command(TenantCommand, CommandRequest)
@@ -32,9 +33,31 @@ struct RegisterRequest: Decodable {
   }
 }
 
+/// Of a process that does not know of us.
+struct AttachRequest: Decodable {
+  let pid: Int
+  let tenant: String?
+  let freeze: String?
+  /// The path of its QEMU monitor.
+  let qmp: String?
+  /// What to take, by name or address; nil for all that can be.
+  let regions: [String]?
+  private let dryRun: Bool?
+
+  /// Nothing is changed: only what would be is told.
+  var isTrial: Bool { dryRun == true }
+
+  enum CodingKeys: String, CodingKey {
+    case pid, tenant, freeze, qmp, regions
+    case dryRun = "dry_run"
+  }
+}
+
 /// A number from 0 to 2^64 - 1. (The decoder's own error for one that does not fit does not say where it stands.)
 struct WholeNumber: Decodable {
   let value: UInt64
+
+  init(_ value: UInt64) { self.value = value }
 
   init(from decoder: any Decoder) throws {
     do { value = try decoder.singleValueContainer().decode(UInt64.self) } catch {
@@ -128,13 +151,14 @@ struct DecodedRequest {
       return .command(command, try decode(CommandRequest.self, bytes))
     case "status": return .status(tenant: try decode(Tenant.self, bytes).tenant)
     case "add-process": return .addProcess(try decode(AddProcessRequest.self, bytes))
+    case "attach": return .attach(try decode(AttachRequest.self, bytes))
     case "upgrade": return .upgrade
     case "list": return .list(after: try decode(After.self, bytes).after)
     default: break
     }
     throw ProtocolError(
       .invalidRequest,
-      "op: \"\(op.shortened)\" is not known; register, add-process, unregister, enable, trim, out, disable, status and list are"
+      "op: \"\(op.shortened)\" is not known; register, attach, add-process, unregister, enable, trim, out, disable, status and list are"
     )
   }
 

@@ -21,6 +21,7 @@ package enum PortOperation: String, Sendable {
   case protectRange = "write-protecting memory"
   case installPage = "installing a page"
   case readEvents = "reading the userfaultfd"
+  case pauseMachine = "pausing the virtual machine through its monitor"
   case stopProcess = "stopping a process"
   case inspectProcess = "reading a process's state in /proc"
 }

@@ -126,6 +126,9 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
       phase = .closing
       return .again
     }
+    // What has come back by faults meanwhile is passed over unverified: else faults that follow each other are never caught up
+    // with. (Should one of these pages be in the file again, it is found in the next round.)
+    while installIndex < completion.slots.count, !isInFile(completion, at: installIndex) { installIndex += 1 }
     guard installIndex < completion.slots.count else {
       end(completion, unseenFrom: completion.slots.count)
       self.completion = nil
@@ -134,8 +137,8 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     let slot = completion.slots.lowerBound + installIndex
     let page = memory.ledger.owner(of: slot)
     guard isRight(completion, at: installIndex) else { return try reread(page, slot, by: process) }
-    var run = consecutivePages(completion, from: installIndex)
-    run = run.prefix(memory.map.geometry.hugePagePages)
+    let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
+    let run = consecutivePages(completion, from: installIndex, limit: limit)
     let stop: InstallResult.Stop? = memory.ports.gate.shared {
       // Look up again: pages may have come back, or been removed, while the disk was at work.
       let still = run.prefix { isInFile($0, slot: slot + run.lowerBound.distance(to: $0)) }
@@ -198,15 +201,20 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   }
 
   /// Pages that follow each other in memory as their slots do in the file, all right, and in one region.
-  private func consecutivePages(_ completion: Completion, from start: Int) -> PageRange {
+  private func consecutivePages(_ completion: Completion, from start: Int, limit: Int) -> PageRange {
     let first = memory.ledger.owner(of: completion.slots.lowerBound + start)
     let regionEnd = memory.map.regions[memory.map.regionIndex(of: first)].pages.upperBound
     var count = 1
-    while start + count < completion.slots.count, first + count < regionEnd,
+    while count < limit, start + count < completion.slots.count, first + count < regionEnd,
       memory.ledger.owner(of: completion.slots.lowerBound + start + count) == first + count,
       isRight(completion, at: start + count)
     { count += 1 }
     return first..<(first + count)
+  }
+
+  private func isInFile(_ completion: Completion, at index: Int) -> Bool {
+    let slot = completion.slots.lowerBound + index
+    return isInFile(memory.ledger.owner(of: slot), slot: slot)
   }
 
   private func isInFile(_ page: PageIndex, slot: SwapSlot) -> Bool {

@@ -1,0 +1,134 @@
+internal import Adapters
+internal import Domain
+
+/// Processes that were never changed for this become tenants, and are left again without a trace.
+extension Server {
+  func attach(_ request: AttachRequest, _ connection: Connection) throws(ProtocolError) {
+    if isEnding { throw ProtocolError(.aborted, "the daemon is ending") }
+    let process = try process(of: request, for: connection)
+    if let tenant = tenants.values.first(where: { $0.processIdentifiers.contains(process.pid) }) {
+      // An earlier worker has carried it out.
+      if connection.isReplayed, tenant.attachment != nil { return answerAttached(connection, tenant, nil) }
+      throw ProtocolError(.invalidRequest, "pid: process \(process.pid) is one of tenant \(tenant.name)'s already")
+    }
+    let name = request.tenant ?? process.defaultTenantName
+    try checkAdmission(of: name)
+    guard request.freeze == nil || request.freeze != "caller" else {
+      throw ProtocolError(
+        .invalidRequest, "freeze: \"caller\" is for tenants that ask for themselves; \"signal\" is right")
+    }
+    try checkMonitor(request.qmp, for: connection)
+    keepBusy(connection)
+    let (mailbox, token, link) = (mailbox, connection.token, link)
+    do throws(SystemError) {
+      try Thread.runDetached(name: "attach") {
+        do throws(ProtocolError) {
+          let attached = try AttachedProcess(request, process, link)
+          mailbox.post(.attached(connection: token, tenant: name, .success(attached)))
+        } catch { mailbox.post(.attached(connection: token, tenant: name, .failure(error))) }
+      }
+    } catch { throw ProtocolError(.noMemory, error.description) }
+  }
+
+  func attached(_ token: UInt64, _ name: String, _ result: Result<AttachedProcess, ProtocolError>) {
+    guard let connection = connections[token] else { return }
+    do throws(ProtocolError) {
+      let attached = try result.get()
+      if attached.request.isTrial {
+        return answer(connection, .object(["ok": .bool(true), "tenant": .string(name), "regions": attached.regions]))
+      }
+      if isEnding { throw ProtocolError(.aborted, "the daemon is ending") }
+      try checkAdmission(of: name)
+      let attachment = Attachment(number: attached.reply.number, monitor: attached.request.qmp)
+      let tenant = try admit(
+        attached.registration(as: name), attached.descriptors, process: attached.process, user: connection.user,
+        connection: nil, attachment: attachment)
+      attached.keep()
+      answerAttached(connection, tenant, attached)
+    } catch { answer(connection, error) }
+  }
+
+  private func answerAttached(_ connection: Connection, _ tenant: Tenant, _ attached: AttachedProcess?) {
+    var members: [String: JSONValue] = [
+      "ok": .bool(true), "tenant": .string(tenant.name), "size": .unsigned(tenant.runtime.memory.map.sizeBytes),
+      "page_size": .int(configuration.shared.geometry.pageBytes),
+    ]
+    if let attached {
+      members["regions"] = attached.regions
+      members["held_us"] = .int(attached.reply.heldMicroseconds)
+    }
+    answer(connection, .object(members))
+  }
+
+  /// Another user's process is nobody's business; one whose user has changed is root's.
+  private func process(of request: AttachRequest, for connection: Connection) throws(ProtocolError) -> ProcessHandle {
+    let process: ProcessHandle
+    do throws(SystemError) { process = try ProcessHandle(pid: Int32(clamping: request.pid)) } catch {
+      throw ProtocolError(.invalidRequest, "pid: \(request.pid); there is no such process")
+    }
+    guard isPrivileged(connection.user) || process.user == connection.user else {
+      throw ProtocolError(
+        .permissionDenied, "pid: process \(process.pid) belongs to another user; only root may attach to those")
+    }
+    guard process.pid != Machine.processIdentifier else {
+      throw ProtocolError(.invalidRequest, "pid: the daemon can't be a tenant of its own")
+    }
+    return process
+  }
+
+  /// We connect to it with our own rights.
+  private func checkMonitor(_ path: String?, for connection: Connection) throws(ProtocolError) {
+    guard let path else { return }
+    guard path.hasPrefix("/") else {
+      throw ProtocolError(.invalidRequest, "qmp: \"\(path.shortened)\"; an absolute path is right")
+    }
+    guard let owner = Machine.socketOwner(path) else {
+      throw ProtocolError(.invalidRequest, "qmp: there is no socket at \(path.shortened)")
+    }
+    guard isPrivileged(connection.user) || owner == connection.user else {
+      throw ProtocolError(.permissionDenied, "qmp: \(path.shortened) belongs to another user")
+    }
+  }
+
+  // MARK: Leaving
+
+  /// Everything is back: the tenant is forgotten. A process that was attached to is left as it was found, first.
+  func depart(_ tenant: Tenant, answering command: Tenant.Command?) {
+    guard let attachment = tenant.attachment, let process = tenant.processes.values.first(where: { !$0.isForked })
+    else { return forget(tenant, answering: command) }
+    if let command { enqueue(command, tenant) }
+    guard !tenant.isDeparting else { return }
+    tenant.isDeparting = true
+    let (mailbox, identifier, link) = (mailbox, tenant.identifier, link)
+    do throws(SystemError) {
+      try Thread.runDetached(name: "detach") {
+        let complaint = AttachedProcess.leave(process, attachment, link)
+        mailbox.post(.departed(tenant: identifier, complaint: complaint))
+      }
+    } catch { departed(tenant, error.description) }
+  }
+
+  func departed(_ tenant: Tenant, _ complaint: String?) {
+    if let complaint, let attachment = tenant.attachment {
+      log.warning(
+        "tenant \(tenant.name): descriptor \(attachment.number), a userfaultfd that nothing uses any more, stays open in its "
+          + "process: \(complaint)")
+    }
+    forget(tenant, answering: nil)
+  }
+}
+
+extension ProcessHandle {
+  /// What a tenant is called whose name nobody gives.
+  fileprivate var defaultTenantName: String {
+    let kept = name.utf8.prefix(40).map { byte -> UInt8 in
+      switch byte {
+      case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
+        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
+        byte
+      default: UInt8(ascii: "-")
+      }
+    }
+    return "\(String(decoding: kept, as: UTF8.self))-\(pid)"
+  }
+}
