@@ -1,8 +1,8 @@
 /// `trim`: drops staged pages that are zero, or equal to what the swap file still holds. Neither needs the disk: a page's
 /// checksum tells whether it has changed.
 package struct TrimJob<Ports: TenantPorts>: SteppedJob {
-  /// Pages compared in half a step.
-  package static var pagesPerHalf: Int { 512 }
+  /// Pages compared in one step.
+  package static var pagesPerStep: Int { 1024 }
 
   package private(set) var zeroPages = 0
   package private(set) var unchangedPages = 0
@@ -13,27 +13,25 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
   package init(memory: TenantMemory<Ports>) { self.memory = memory }
 
   package mutating func step() throws(JobFailure) -> JobStep {
-    let (first, second) = (takeRuns(), takeRuns())
-    guard !first.isEmpty else { return .finished }
-    let half = Half(memory: memory)
-    let (left, right) = memory.ports.assistant.both {
-      half.trim(first)
+    let runs = takeRuns()
+    // What the step before has dropped is given back meanwhile. (Two who punch one memfd stand in each other's way.)
+    let (memory, search) = (memory, Search(memory: memory))
+    let (failure, found) = memory.ports.assistant.both {
+      Self.release(memory, all: runs.isEmpty)
     } _: {
-      half.trim(second)
+      search.trim(runs)
     }
-    for found in [left, right] {
-      zeroPages += found.zeroPages
-      unchangedPages += found.unchangedPages
-    }
-    if let failure = left.failure ?? right.failure { throw .port(failure) }
-    return .again
+    zeroPages += found.zeroPages
+    unchangedPages += found.unchangedPages
+    if let failure { throw .port(failure) }
+    return runs.isEmpty ? .finished : .again
   }
 
   package mutating func abort() {}
 
   private mutating func takeRuns() -> [PageRange] {
     var runs: [PageRange] = []
-    var left = Self.pagesPerHalf
+    var left = Self.pagesPerStep
     let end = PageIndex(memory.map.pageCount)
     while left > 0, let run = memory.ledger.nextStaged(from: cursor, before: end, limit: left) {
       runs.append(run)
@@ -43,18 +41,22 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
     return runs
   }
 
-  /// One pair of hands.
-  private struct Half: Sendable {
+  private static func release(_ memory: TenantMemory<Ports>, all: Bool) -> PortFailure? {
+    do throws(PortFailure) { _ = try memory.releaseStaging(limit: all ? .max : pagesPerStep) } catch { return error }
+    return nil
+  }
+
+  private struct Search: Sendable {
     struct Found: Sendable {
       var zeroPages = 0
       var unchangedPages = 0
-      var failure: PortFailure?
     }
 
     let memory: TenantMemory<Ports>
 
     func trim(_ runs: [PageRange]) -> Found {
       var found = Found()
+      if runs.isEmpty { return found }
       var (zero, unchanged): ([PageIndex], [PageIndex]) = ([], [])
       // Without the gate: a staged page's content does not change while it is staged. One that is touched meanwhile may read
       // as anything here, which is found out below.
@@ -73,7 +75,6 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
         // Looking at a copy that was given back meanwhile has filled its hole in staging again.
         for run in runs { memory.ledger.copyAbandoned(run) }
       }
-      do throws(PortFailure) { _ = try memory.releaseStaging(limit: pagesPerHalf) } catch { found.failure = error }
       return found
     }
   }
