@@ -45,7 +45,8 @@ let package = Package(
       name: "AdaptersTests", dependencies: ["Adapters", "Domain", "TestSupport", "KernelHeaders"], cSettings: gnu,
       swiftSettings: common + [.enableExperimentalFeature("Extern")]),
     .testTarget(
-      name: "AppTests", dependencies: ["App", "Adapters", "Domain", "TestSupport"], cSettings: gnu,
+      name: "AppTests", dependencies: ["App", "Adapters", "Domain", "TestSupport"],
+      exclude: ["Corpus"], cSettings: gnu,
       swiftSettings: common),
   ]
 )

@@ -14,11 +14,11 @@ struct KeeperProcessTests {
   func realWorker() throws {
     let program = try #require(python)
     let stage = try Stage(executable: program, start: Keeper.starting(["-B", "\(clients)/keeper_worker.py"]))
-    #expect(eventually { stage.log.count == 1 })
+    #expect(eventually { stage.deaths.count == 1 })
     stage.signal(UInt32(SIGTERM))
     #expect(stage.end() == .success(0))
     #expect(
-      stage.log.map { $0.split(separator: " ").dropFirst(2).joined(separator: " ") } == [
+      stage.deaths.map { $0.split(separator: " ").dropFirst(2).joined(separator: " ") } == [
         "was killed by signal 9; starting another", "was killed by signal 11; starting another",
       ])
   }
@@ -56,10 +56,10 @@ struct KeeperProcessTests {
       setenv("SWAP_MONITOR_HELD", "\(list.raw) 1", 1)
       check(Inheritance.passed().isEmpty)
       setenv("SWAP_MONITOR_HELD", variable, 1)
-      let inherited = Keeper.inherited()
+      let inherited = Keeper.inherited().held
       check(inherited.mapValues { $0.raw } == held.mapValues { $0.raw })
       check(numbers.allSatisfy { fcntl($0, F_GETFD) == FD_CLOEXEC })
-      check(Machine.environment("SWAP_MONITOR_HELD") == nil && Keeper.inherited().isEmpty)
+      check(Machine.environment("SWAP_MONITOR_HELD") == nil && Keeper.inherited().held.isEmpty)
       _exit(0)  // before each number is closed twice
     }
   }
@@ -167,6 +167,8 @@ struct KeeperProcessTests {
     link.drop(group: 1)
     link.drop(group: 1)
     #expect(try said() == ("FDSTOREREMOVE=1\nFDNAME=sm.1.2.1f", nil))
+    link.tellAlive("2 tenants")
+    #expect(try said() == ("WATCHDOG=1\nSTATUS=2 tenants", nil))
     worker.exit(0)
     #expect(stage.end() == .success(0))
     #expect(try said() == ("STOPPING=1", nil))
@@ -188,9 +190,10 @@ struct KeeperProcessTests {
     let values = [
       "LISTEN_PID": "\(getpid())", "LISTEN_FDS": "4", "LISTEN_FDNAMES": "sm.1.2.3:stored:swap-monitor.socket:sm.1.2.4",
     ]
-    #expect(Inheritance.fromServiceManager(first: first) { $0 == "LISTEN_PID" ? "1" : values[$0] }.isEmpty)
+    #expect(Inheritance.fromServiceManager(first: first) { $0 == "LISTEN_PID" ? "1" : values[$0] }.held.isEmpty)
     do {
-      let held = Inheritance.fromServiceManager(first: first) { values[$0] }
+      let (held, isActivated) = Inheritance.fromServiceManager(first: first) { values[$0] }
+      #expect(isActivated)
       #expect(held.mapValues { inode($0) } == [Self.key(3): inode(file), .activatedSocket: inode(listener.descriptor)])
       #expect(held.values.allSatisfy { fcntl($0.raw, F_GETFD) == FD_CLOEXEC })
       #expect(fcntl(listener.descriptor.raw, F_GETFL) & O_NONBLOCK != 0)

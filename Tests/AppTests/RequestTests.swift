@@ -68,12 +68,24 @@ struct RequestTests {
   }
 
   @Test(arguments: [
-    "18446744073709551615", "-9223372036854775808", "1.5", "1e400", "12345678901234567890123", "true", "null",
+    "18446744073709551615", "-9223372036854775808", "1.5", "1e400", "[-1E+4000,\"1e5\"]", "12345678901234567890123",
+    "true", "null",
     #""é\n\u0000""#, #"{"a":{}, "b": "}"}"#, #"[[]  ,"\"]"]"#,
   ])
   func `ids of any kind come back as they were`(_ text: String) throws {
     #expect(DecodedRequest(Array(#" { "id" : \#(text) , "op":"list"}"#.utf8)).id == Array(text.utf8))
     #expect(DecodedRequest(Array(#"{"op":"list","x":["id",{"id":0}],"id":\#(text)}"#.utf8)).id == Array(text.utf8))
+  }
+
+  @Test(arguments: ["\"i\n\"", #""\q""#, "1-2", "01", "1e", "[1,]", "1e+", "tru", "[\"\u{1}\"]"])
+  func `what is no JSON is not repeated`(_ text: String) {
+    let decoded = DecodedRequest(Array(#"{"op":"list","id":\#(text)}"#.utf8))
+    #expect(decoded.id == nil, "\(text)")
+    guard case .failure(let error) = decoded.request else {
+      Issue.record("\(text) was accepted")
+      return
+    }
+    #expect(error.code == .invalidRequest)
   }
 
   @Test func `what is not JSON in UTF-8 is refused`() {

@@ -1,7 +1,7 @@
 internal import Domain
 
 /// A thread that takes the second half of a job's steps over; it exists while a job runs.
-package final class HelperThread: Assistant, @unchecked Sendable {  // its fields are guarded by `monitor`
+package final class HelperThread: Helper, @unchecked Sendable {  // its fields are guarded by `monitor`
   private enum Work {
     case none
     case waiting(@Sendable () -> Void)

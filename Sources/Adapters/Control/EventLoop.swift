@@ -40,12 +40,16 @@ package final class EventLoop: Sendable {
 
   package func remove(_ watched: Descriptor) { _ = c_epoll_ctl(descriptor.raw, Linux.EPOLL_CTL_DEL, watched.raw, nil) }
 
-  /// Waits until something is ready.
-  package func wait() throws(SystemError) -> [Ready] {
+  /// Waits until something is ready, or the time is up.
+  ///
+  /// - Parameter timeoutNanoseconds: nil waits for ever.
+  package func wait(timeoutNanoseconds: UInt64? = nil) throws(SystemError) -> [Ready] {
     var buffer = [UInt8](repeating: 0, count: Event.bytes * Self.eventsPerWait)
     let raw = descriptor.raw
+    // Rounded up: a wait that ends too early would be begun again and again.
+    let timeout = timeoutNanoseconds.map { Int32(clamping: ($0 + 999_999) / 1_000_000) } ?? -1
     let count = try checked("epoll_wait") {
-      buffer.withUnsafeMutableBytes { c_epoll_wait(raw, $0.baseAddress!, Int32(Self.eventsPerWait), -1) }
+      buffer.withUnsafeMutableBytes { c_epoll_wait(raw, $0.baseAddress!, Int32(Self.eventsPerWait), timeout) }
     }
     return buffer.withUnsafeBytes { bytes in
       (0..<Int(count)).map { number in

@@ -47,15 +47,17 @@ enum Inheritance {
   /// - Parameters:
   ///   - first: the number that the first one has.
   ///   - environment: the value of a variable.
+  /// - Returns: also whether the listening socket, and so its file, is the service manager's.
   static func fromServiceManager(
     first: Int32 = 3, environment: (String) -> String? = { Machine.environment($0) }
-  ) -> [HeldKey: Descriptor] {
+  ) -> (held: [HeldKey: Descriptor], isActivated: Bool) {
     let process = environment("LISTEN_PID").flatMap { Int32($0) }
     let count = environment("LISTEN_FDS").flatMap { Int32($0) } ?? 0
     let names = (environment("LISTEN_FDNAMES") ?? "").split(separator: ":", omittingEmptySubsequences: false)
     for variable in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] { unsetenv(variable) }
-    guard process == getpid(), (1...1_000_000).contains(count) else { return [:] }
+    guard process == getpid(), (1...1_000_000).contains(count) else { return ([:], false) }
     var held: [HeldKey: Descriptor] = [:]
+    var activated: Descriptor?
     for number in 0..<count {
       guard let descriptor = adopt(first + number) else { continue }
       if Int(number) < names.count, let key = HeldKey(name: names[Int(number)]) {
@@ -63,10 +65,12 @@ enum Inheritance {
       } else if isListening(descriptor) {
         // Who accepts is told by epoll, and must not be held up when a client has gone away again.
         _ = fcntl(descriptor.raw, F_SETFL, fcntl(descriptor.raw, F_GETFL) | O_NONBLOCK)
-        held[.activatedSocket] = descriptor
+        activated = descriptor
       }
     }
-    return held
+    // Rather than one that was stored: the unit may have been started anew since.
+    if let activated { held[.activatedSocket] = activated }
+    return (held, activated != nil)
   }
 
   private static func adopt(_ raw: Int32) -> Descriptor? {

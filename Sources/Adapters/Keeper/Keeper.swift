@@ -4,7 +4,7 @@ internal import Glibc
 /// handed them all. One thread, which parses nothing that a client sent.
 package final class Keeper {
   /// Of all that one worker leaves for the next one, this link and the tables.
-  package static let layoutVersion = 2
+  package static let layoutVersion = 3
 
   /// Starts a worker with its end of the link.
   typealias Start = @Sendable (_ program: WorkerProgram, _ link: Descriptor) throws(SystemError) -> ProcessHandle
@@ -70,9 +70,11 @@ package final class Keeper {
     for (key, descriptor) in held { store(descriptor, as: key) }
   }
 
-  /// What this process was given: by a worker's `becomeKeeper`, and by a service manager. To be called once.
-  package static func inherited() -> [HeldKey: Descriptor] {
-    Inheritance.fromServiceManager().merging(Inheritance.passed()) { $1 }
+  /// What this process was given: by a worker's `becomeKeeper`, and by a service manager; and whether the file of the
+  /// listening socket is the service manager's. To be called once.
+  package static func inherited() -> (held: [HeldKey: Descriptor], isActivated: Bool) {
+    let (held, isActivated) = Inheritance.fromServiceManager()
+    return (held.merging(Inheritance.passed()) { $1 }, isActivated)
   }
 
   /// Runs until the worker has ended in order.
@@ -90,7 +92,11 @@ package final class Keeper {
         if isFirstStart { throw error }
         log("no worker can be started, trying again: \(error)")
       }
-      rest(nanoseconds: delay.next(livedNanoseconds: SystemClock().nowNanoseconds - begin))
+      let pause = delay.next(livedNanoseconds: SystemClock().nowNanoseconds - begin)
+      if pause > 0 {
+        log("\(delay.shortLives) workers in a row have died young: the next one starts in \(pause / 1_000_000) ms")
+      }
+      rest(nanoseconds: pause)
     }
   }
 
@@ -157,6 +163,10 @@ package final class Keeper {
       tellServiceManager { manager throws(SystemError) in try manager.tellReady() }
     case .upgrade: return upgrade(worker)
     case .accept: return accept(message.keys, for: worker)
+    case .alive:
+      // Nothing else feeds the watchdog: a control thread that hangs is as bad as none.
+      let status = String(decoding: message.text, as: UTF8.self)
+      tellServiceManager { manager throws(SystemError) in try manager.tellAlive(status: status) }
     case .assist: return assist(worker)
     case .inventory, .inventoryEnd, .done, .refused: return false
     }

@@ -14,6 +14,8 @@ struct LinkPacket: Equatable {
     case accept = 6
     /// Starts an assistant; the answer brings the worker's end of a link to it.
     case assist = 7
+    /// The control thread goes on; the text says how things are, for the service manager.
+    case alive = 8
     // From the keeper.
     case inventory = 16
     case inventoryEnd = 17

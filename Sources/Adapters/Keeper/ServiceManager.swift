@@ -25,6 +25,8 @@ struct ServiceManager {
   func remove(_ key: HeldKey) throws(SystemError) { try tell("FDSTOREREMOVE=1\nFDNAME=\(key.name)") }
 
   func tellReady() throws(SystemError) { try tell("READY=1\nMAINPID=\(getpid())") }
+  /// - Parameter status: a line for people.
+  func tellAlive(status: String) throws(SystemError) { try tell("WATCHDOG=1\nSTATUS=\(status)") }
   func tellStopping() throws(SystemError) { try tell("STOPPING=1") }
 
   private func tell(_ text: String, _ descriptors: [Descriptor] = []) throws(SystemError) {

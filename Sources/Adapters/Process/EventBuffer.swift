@@ -37,20 +37,32 @@ package final class EventBuffer: EventBatch, @unchecked Sendable {  // belongs t
     case UFFD.EVENT_PAGEFAULT where message.argument0 & UFFD.PAGEFAULT_FLAG_WP != 0:
       return .writeProtected(address: message.argument1)
     case UFFD.EVENT_PAGEFAULT: return .missing(address: message.argument1)
-    case UFFD.EVENT_REMOVE: return .removed(start: message.argument0, end: message.argument1)
+    case UFFD.EVENT_REMOVE where isRange(message.argument0, message.argument1):
+      return .removed(start: message.argument0, end: message.argument1)
     case UFFD.EVENT_FORK: return .forked(child: Int32(truncatingIfNeeded: message.argument0))
-    case UFFD.EVENT_REMAP:
+    case UFFD.EVENT_REMAP where isAddress(message.argument0 | message.argument1 | message.argument2):
       return .remapped(from: message.argument0, to: message.argument1, bytes: message.argument2)
-    case UFFD.EVENT_UNMAP: return .unmapped(start: message.argument0, end: message.argument1)
+    case UFFD.EVENT_UNMAP where isRange(message.argument0, message.argument1):
+      return .unmapped(start: message.argument0, end: message.argument1)
     default: return .other
     }
   }
+
+  /// No user's address is larger, so that sums of two don't overflow.
+  private func isAddress(_ number: UInt64) -> Bool { number < 1 << 62 }
+  private func isRange(_ start: UInt64, _ end: UInt64) -> Bool { start <= end && isAddress(end) }
 
   package func clear() {
     // What was read is told by messages that are there; no event has the number 0.
     for number in 0..<count { messages[number].event = 0 }
     setCount(0)
   }
+
+  /// This one has been applied, and says nothing any more.
+  package func settle(at index: Int) { messages[index].event = Self.settled }
+
+  /// No event of the kernel's.
+  private static let settled: UInt8 = 0xFF
 
   /// Reads without waiting, whatever the client has done to the shared open file's O_NONBLOCK.
   ///

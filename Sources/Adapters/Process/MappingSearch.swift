@@ -29,19 +29,27 @@ package struct MappingSearch: Sendable {
     for child in processes where child.isForked && !child.isRegistered {
       if let maps = child.handle.flatMap({ ProcessMaps(pid: $0.pid) }) { child.forgetUnmapped(maps, files: files) }
     }
-    forEachUser(among: Set(handles.compactMap(\.user) + [0])) { pid, maps in
+    let reader = PatientReader()
+    forEachUser(among: Set(handles.compactMap(\.user) + [0]), reader) { pid, maps in
       let own = list.all.filter { $0.handle?.pid == pid }
       // A child of vfork(2), or a thread group that shares the memory, goes through the registered mappings.
       if own.isEmpty, handles.contains(where: { Self.shareMemory(pid, $0.pid) }) { return }
+      guard let maps else {
+        if own.isEmpty {
+          found.append(StrangeMapping(process: pid, name: Self.name(pid), isUsed: false, isGuess: true))
+        }
+        return
+      }
       let strange = maps.mappings.filter { mapping in
         isOurs(mapping) && mapping.isAccessible && !own.contains { isKnown(mapping, $0.addresses) }
       }
       guard !strange.isEmpty else { return }
-      let name = readText("/proc/\(pid)/comm")?.trimmingLine ?? "?"
-      found.append(StrangeMapping(process: pid, name: name, isUsed: Self.areUsed(strange, pid)))
+      found.append(StrangeMapping(process: pid, name: Self.name(pid), isUsed: Self.areUsed(strange, pid, reader)))
     }
     return found
   }
+
+  private static func name(_ pid: Int32) -> String { readText("/proc/\(pid)/comm")?.trimmingLine ?? "?" }
 
   /// Finds out who the children are whom so far only their userfaultfds tell of.
   ///
@@ -50,8 +58,8 @@ package struct MappingSearch: Sendable {
     let children = processes.filter { $0.handle == nil && $0.isAlive }
     guard !children.isEmpty else { return }
     let known = Set(processes.compactMap { $0.handle?.pid })
-    forEachUser(among: nil) { pid, maps in
-      guard !known.contains(pid) else { return }
+    forEachUser(among: nil, PatientReader()) { pid, maps in
+      guard let maps, !known.contains(pid) else { return }
       for child in children where child.handle == nil {
         guard hasMark(of: child, pid, gate) else { continue }
         child.forgetUnmapped(maps, files: files)
@@ -73,18 +81,23 @@ package struct MappingSearch: Sendable {
 
   // MARK: Inside
 
-  /// Calls `body` with every other process that maps one of the files.
-  private func forEachUser(among users: Set<UInt32>?, _ body: (_ pid: Int32, _ maps: ProcessMaps) -> Void) {
+  /// Calls `body` with every other process that maps one of the files, and, without its mappings, for every one that can't be
+  /// looked into for now.
+  private func forEachUser(
+    among users: Set<UInt32>?, _ reader: PatientReader, _ body: (_ pid: Int32, _ maps: ProcessMaps?) -> Void
+  ) {
     let needles = files.map { Array(" \(DeviceNumber.text($0.device)) \($0.inode) ".utf8) }
     for pid in numberedEntries(of: "/proc") ?? [] where pid != getpid() {
       if let users {
         var status = stat()
         guard stat("/proc/\(pid)", &status) == 0, users.contains(status.st_uid) else { continue }
       }
-      guard let text = readBytes("/proc/\(pid)/maps", limit: ProcessMaps.limit),
-        needles.contains(where: { memmem(text, text.count, $0, $0.count) != nil })
-      else { continue }
-      body(pid, ProcessMaps(text))
+      switch reader.read("maps", of: pid, limit: ProcessMaps.limit) {
+      case .bytes(let text):
+        if needles.contains(where: { memmem(text, text.count, $0, $0.count) != nil }) { body(pid, ProcessMaps(text)) }
+      case .unreadable: break
+      case .late: body(pid, nil)
+      }
     }
   }
 
@@ -118,10 +131,10 @@ package struct MappingSearch: Sendable {
   }
 
   /// Whether pages were touched through the mappings: /proc/PID/smaps tells their "Rss:". Where it may not be read, they were.
-  private static func areUsed(_ mappings: [ProcessMaps.Mapping], _ pid: Int32) -> Bool {
-    guard let text = readText("/proc/\(pid)/smaps", limit: 16 * ProcessMaps.limit) else { return true }
+  private static func areUsed(_ mappings: [ProcessMaps.Mapping], _ pid: Int32, _ reader: PatientReader) -> Bool {
+    guard case .bytes(let bytes) = reader.read("smaps", of: pid, limit: 16 * ProcessMaps.limit) else { return true }
     var isOurs = false
-    for line in text.split(separator: "\n") {
+    for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
       if line.hasPrefix("Rss:") {
         if isOurs, line.contains(where: { ("1"..."9").contains($0) }) { return true }
       } else if line.first?.isUppercase == false, let mapping = ProcessMaps.parse(line) {

@@ -34,6 +34,8 @@ struct AttachedProcess: Sendable {
     (self.request, self.process) = (request, process)
   }
 
+  var attachment: Attachment { Attachment(number: reply.number, monitor: request.qmp) }
+
   func keep() {
     do throws(ProtocolError) { try link.send(AssistantRequest.keep) } catch {}  // at worst, the copy there is closed
   }

@@ -17,6 +17,10 @@ extension Server {
       throw ProtocolError(
         .invalidRequest, "freeze: \"caller\" is for tenants that ask for themselves; \"signal\" is right")
     }
+    guard request.qmp == nil || request.freeze == nil || request.freeze == FreezeMode.signal.rawValue else {
+      throw ProtocolError(
+        .invalidRequest, "qmp: goes with \"freeze\": \"signal\" only: I/O is drained while the machine stands still")
+    }
     try checkMonitor(request.qmp, for: connection)
     keepBusy(connection)
     let (mailbox, token, link) = (mailbox, connection.token, link)
@@ -39,16 +43,13 @@ extension Server {
       }
       if isEnding { throw ProtocolError(.aborted, "the daemon is ending") }
       try checkAdmission(of: name)
-      let attachment = Attachment(number: attached.reply.number, monitor: attached.request.qmp)
-      let tenant = try admit(
-        attached.registration(as: name), attached.descriptors, process: attached.process, user: connection.user,
-        connection: nil, attachment: attachment)
-      attached.keep()
-      answerAttached(connection, tenant, attached)
+      try examine(
+        attached.registration(as: name), attached.descriptors, process: attached.process, for: connection,
+        attached: attached)
     } catch { answer(connection, error) }
   }
 
-  private func answerAttached(_ connection: Connection, _ tenant: Tenant, _ attached: AttachedProcess?) {
+  func answerAttached(_ connection: Connection, _ tenant: Tenant, _ attached: AttachedProcess?) {
     var members: [String: JSONValue] = [
       "ok": .bool(true), "tenant": .string(tenant.name), "size": .unsigned(tenant.runtime.memory.map.sizeBytes),
       "page_size": .int(configuration.shared.geometry.pageBytes),

@@ -3,7 +3,7 @@ internal import Adapters
 /// `list`, `status` and the commands to a tenant.
 enum ClientCommands {
   static func list(_ words: [String]) throws {
-    let arguments = try Arguments(words, valued: ["socket"], flags: ["json", "help"])
+    let arguments = try Arguments(words, of: "list")
     if arguments.has("help") { return Console.write(Help.list + "\n") }
     try arguments.expectWords(0...0, "")
     let tenants = try client(arguments).list()
@@ -21,7 +21,7 @@ enum ClientCommands {
   }
 
   static func status(_ words: [String]) throws {
-    let arguments = try Arguments(words, valued: ["socket", "interval"], flags: ["json", "help", "watch"])
+    let arguments = try Arguments(words, of: "status")
     if arguments.has("help") { return Console.write(Help.status + "\n") }
     try arguments.expectWords(0...1, "")
     let interval = try arguments.seconds("interval", 0.1...86_400)
@@ -39,7 +39,7 @@ enum ClientCommands {
   }
 
   static func upgrade(_ words: [String]) throws {
-    let arguments = try Arguments(words, valued: ["socket"], flags: ["json", "help"])
+    let arguments = try Arguments(words, of: "upgrade")
     if arguments.has("help") { return Console.write(Help.upgrade + "\n") }
     try arguments.expectWords(0...0, "")
     let reply = try client(arguments).ask(["op": "upgrade"])
@@ -54,14 +54,7 @@ enum ClientCommands {
   ]
 
   static func command(_ name: String, _ words: [String]) throws {
-    let flags: Set<String> =
-      switch name {
-      case "enable": ["accept-dma-risk", "accept-strange-mappings"]
-      case "disable": ["no-wait", "slow-file-cleanup"]
-      case "unregister", "detach": []
-      default: ["no-wait"]
-      }
-    let arguments = try Arguments(words, valued: ["socket"], flags: flags.union(["json", "help"]))
+    let arguments = try Arguments(words, of: name)
     if arguments.has("help") { return Console.write(Help.command(name) + "\n") }
     try arguments.expectWords(1...1, "\(name) needs a tenant's name; 'swap-monitor list' shows them")
     let (tenant, waits) = (arguments.words[0], !arguments.has("no-wait"))
@@ -133,6 +126,8 @@ enum ClientCommands {
       } catch {}  // the refusal itself has to do
     } else if let state = refusal.reply?["error"]?["state"]?.text, ["Ready", "Active"].contains(state) {
       message += ". Ask 'swap-monitor enable \(tenant)' first"
+    } else if let flag = switches.first(where: { message.contains("\"\($0.value)\": true") })?.key {
+      message += ". On the command line that is --\(flag)"
     }
     return Client.Failure(code: refusal.code, message: message, reply: refusal.reply)
   }

@@ -2,7 +2,7 @@
 enum Help {
   static let commands: Set<String> = [
     "demo", "torture", "bench", "serve", "list", "status", "enable", "trim", "out", "disable", "unregister", "upgrade",
-    "attach", "detach",
+    "attach", "detach", "install",
   ]
 
   static let main = """
@@ -24,6 +24,7 @@ enum Help {
       disable TENANT        bring everything back and stop monitoring
       unregister TENANT     the same, and forget the tenant
       upgrade               go on with the program that is on disk now; tenants and connections stay
+      install               put it in place as a service of systemd, with a manual page and completions
 
     A tenant's way: enable, then minutes later trim and out; whatever it touches comes back by itself; disable ends it.
 
@@ -31,7 +32,8 @@ enum Help {
       swap-monitor status --watch
       swap-monitor disable vm1
 
-    All but serve, demo, torture and bench speak to a running daemon; --socket PATH or $SWAP_MONITOR_SOCKET says where it listens.
+    All but serve, demo, torture, bench and install speak to a running daemon; --socket PATH or $SWAP_MONITOR_SOCKET says
+    where it listens.
     'swap-monitor COMMAND --help' tells more of each. --version prints the version.
 
     What takes longer than half a second shows how far it is, on a terminal. With --json every command but serve answers
@@ -39,6 +41,39 @@ enum Help {
     {"ok": false, "error": {"code": ..., "message": ...}}, with a code of PROTOCOL.md's, or "usage", "no-daemon",
     "interrupted" or "failed".
     Exit codes: 0 done, 1 failed, 2 wrong usage.
+    """
+
+  /// What `swap-monitor COMMAND --help` says.
+  static func text(of command: String) -> String {
+    switch command {
+    case "serve": serve
+    case "demo": demo
+    case "torture": torture
+    case "list": list
+    case "status": status
+    case "upgrade": upgrade
+    case "install": install
+    case "attach": attach
+    default: Self.command(command)
+    }
+  }
+
+  static let install = """
+    Usage: swap-monitor install [--prefix DIR] [--root DIR] [--dry-run] [--uninstall] [--json]
+
+    Puts this program in place as a service of systemd: the program, a service and a socket unit, a udev rule that lets the
+    group kvm make userfaultfds, the manual page, and completions for bash, zsh and fish. Nothing is started: it says what to
+    do next. Done again, it replaces what has changed; a running daemon goes on with the new program when it is told to
+    (systemctl reload swap-monitor).
+
+      --prefix DIR          where to (default: /usr/local); with another one than /usr and /usr/local, units and rule go
+                            to /etc
+      --root DIR            for packagers: put everything below DIR, which is not part of what the files say
+      --dry-run             say what would be done, and do nothing
+      --uninstall           remove these files again; a service that runs is to be stopped first
+      --json                the files as one JSON object
+
+      swap-monitor install --prefix /usr --root debian/swap-monitor
     """
 
   static let attach = """
@@ -114,7 +149,7 @@ enum Help {
     """
 
   static let torture = """
-    Usage: swap-monitor torture [--seconds N] [--memory SIZE] [--seed S] [--no-kill] [OPTIONS]
+    Usage: swap-monitor torture [--seconds N] [--memory SIZE] [--seed S] [--live] [--no-kill] [--stalls] [OPTIONS]
 
     Starts a daemon and a tenant of two processes, whose threads increment counters all over the memory that they share, and
     check each before; others' pages lie between, and some are removed. Meanwhile connections ask for random things, and the
@@ -124,7 +159,11 @@ enum Help {
       --seconds N           how long (default 60); comparing comes on top
       --memory SIZE         how much memory the tenant has (default 256M)
       --seed S              what is random then depends on S (and on the machine's own timing)
+      --live                nobody is stopped while memory moves ("freeze": "live")
       --no-kill             kill nothing
+      --stalls              kill nothing, only enable and disable, and measure what `enable` costs writers who write now and
+                            then: by how much a write was late at worst, and how long one has to wait that comes at any
+                            moment while memory moves, in all but a thousandth of these moments (stall p99.9)
       --disk-trouble        the swap directory's disk fails, or fills up: no-space and io-error are right answers, and the
                             disk is filled to the last byte
       --patience N          a writer or request without progress for so many seconds hangs (default 30)
@@ -196,7 +235,11 @@ enum Help {
           it registered with "freeze": "caller"; then only its own connection may ask. Where memory does not suffice, the rest
           stays resident ("partial").
           """,
-          "\n  --accept-dma-risk     also where the processes show signs of direct, asynchronous or device I/O",
+          """
+
+            --accept-dma-risk     also where the processes show signs of direct, asynchronous or device I/O
+            --accept-strange-mappings  also where pages were touched through a mapping that nobody has announced
+          """,
           "enable vm1 && sleep 300 && swap-monitor trim vm1"
         )
       case "trim":

@@ -13,4 +13,10 @@ enum Limits {
   static let pagesOfUser = 1 << 31
   /// Packets of one connection that are handled before the others' turn comes.
   static let packetsPerTurn = 16
+  /// Connections that are let in before the others' turn comes.
+  static let acceptsPerTurn = 16
+  /// After so long in the middle of one thing, a tenant's thread is stuck, and reported.
+  static let laneNanoseconds: UInt64 = 5_000_000_000
+  /// After so long, a status is answered without counting what is resident.
+  static let countNanoseconds: UInt64 = 2_000_000_000
 }

@@ -10,14 +10,16 @@ enum Message: Sendable {
   /// Forks have brought children, who are being served; or it was found out which processes they are.
   case childrenForked(tenant: Tenant.Identifier, [UserfaultProcess])
   case childrenIdentified(tenant: Tenant.Identifier, areAll: Bool)
+  /// What the tenant's memfds hold.
+  case counted(tenant: Tenant.Identifier, Result<Int, ProtocolError>)
+  /// What a client wants to register has been looked at, and belongs to the tenant of that identifier, which is to be.
+  case registered(Tenant.Identifier, connection: UInt64, AttachedProcess?, Result<Registration, ProtocolError>)
+  /// A forgotten tenant's threads have ended.
+  case ended(Tenant.Identifier)
   /// What a connection wants to attach to has been looked into; or why it could not.
   case attached(connection: UInt64, tenant: String, Result<AttachedProcess, ProtocolError>)
   /// The tenant's process is as it was before it was attached to, but for the complaint.
   case departed(tenant: Tenant.Identifier, complaint: String?)
-  /// Those who asked for the tenant's status have been answered.
-  case reported(tenant: Tenant.Identifier)
-  /// An answer that was worked out elsewhere.
-  case reply(connection: UInt64, JSONValue)
 }
 
 /// Messages for the control thread. It needs no limit of its own: a tenant has one job, a connection one request, and

@@ -31,7 +31,6 @@ struct ProcessAddition: Sendable {
           try AddressMap(memory.map, addresses: given.map(\.value))
         } ?? AddressMap(memory.map)
     } catch { throw ProtocolError(error) }
-    try Self.checkMappings(of: handle, at: addresses, memory)
     do throws(SystemError) {
       process = try UserfaultProcess(
         userfaultfd: packet.descriptors[0], handle: handle, map: memory.map, staging: memory.ports.staging,
@@ -41,6 +40,9 @@ struct ProcessAddition: Sendable {
 
   /// Waits for the process's own memory lock and the tenant's gate; not for the control thread.
   func join(_ runtime: TenantRuntime) -> Result<UserfaultProcess, ProtocolError> {
+    do throws(ProtocolError) {
+      if let handle = process.handle { try Self.checkMappings(of: handle, at: process.addresses, runtime.memory) }
+    } catch { return .failure(error) }
     if let child = forkedChild(in: runtime) { return .success(child) }
     do throws(SystemError) { try runtime.holdings.hold(process) } catch {
       return .failure(ProtocolError(.noMemory, error.description))
@@ -57,6 +59,8 @@ struct ProcessAddition: Sendable {
 
   /// A child that was forked while its parent was monitored is served already, through the userfaultfd that the fork has made.
   private func forkedChild(in runtime: TenantRuntime) -> UserfaultProcess? {
+    // It runs, so its fork was read; who has read it takes it in before the gate is free again.
+    runtime.memory.ports.gate.shared {}
     runtime.memory.ports.identifyChildren()
     return runtime.memory.ports.processes.first {
       ($0.isForked || isReplayed) && $0.handle?.pid == process.handle?.pid && $0.addresses == process.addresses

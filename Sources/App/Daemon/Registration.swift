@@ -2,7 +2,7 @@ internal import Adapters
 internal import Domain
 
 /// Checks what a client wants to register, and builds the tenant's memory from it. Nothing is kept on refusal.
-struct Registration {
+struct Registration: Sendable {
   static let longestName = 64
 
   let name: String
@@ -83,11 +83,8 @@ struct Registration {
   private static func freezeMode(_ name: String?) throws(ProtocolError) -> FreezeMode {
     guard let name else { return .signal }
     if let mode = FreezeMode(rawValue: name) { return mode }
-    if name == "live" {
-      throw ProtocolError(
-        .unsupported, "freeze: \"live\" is not supported by this version; \"signal\" and \"caller\" are")
-    }
-    throw ProtocolError(.invalidRequest, "freeze: \"\(name.shortened)\"; \"signal\" or \"caller\" is right")
+    throw ProtocolError(
+      .invalidRequest, "freeze: \"\(name.shortened)\"; \"signal\", \"live\" or \"caller\" is right")
   }
 
   private static func inspect(_ memfds: [Descriptor], geometry: PageGeometry) throws(ProtocolError) -> [GuestFile] {

@@ -13,22 +13,22 @@ enum Serve {
     let signals = try EndSignals()
     let configuration = try configuration(arguments, log)
     log.info("serving at \(configuration.socketPath)")
-    let keeper = try Keeper(
-      workerArguments: ["worker"] + words, keeperArguments: ["serve"] + words,
-      held: try inherit(arguments, configuration), signals: signals,
-      endsWorkerWithItself: arguments.has("end-with-parent"), log: { log.error($0) })
+    let keeper = try makeKeeper(words, arguments, configuration, signals)
     let code = try keeper.run()
     if code != 0 { Console.exit(code) }
   }
 
   /// In a function of its own: what the keeper drops must be held by nobody else.
   @inline(never)
-  private static func inherit(_ arguments: Arguments, _ configuration: Server.Configuration) throws -> [HeldKey:
-    Descriptor]
-  {
-    var held = Keeper.inherited()
+  private static func makeKeeper(
+    _ words: [String], _ arguments: Arguments, _ configuration: Server.Configuration, _ signals: EndSignals
+  ) throws -> Keeper {
+    var (held, isActivated) = Keeper.inherited()
     if held[HeldRole.listenerKey] == nil { held[HeldRole.listenerKey] = try listen(arguments, configuration) }
-    return held
+    let words = isActivated && !arguments.has("activated") ? words + ["--activated"] : words
+    return try Keeper(
+      workerArguments: ["worker"] + words, keeperArguments: ["serve"] + words, held: held, signals: signals,
+      endsWorkerWithItself: arguments.has("end-with-parent"), log: { configuration.log.error($0) })
   }
 
   /// The worker, which the keeper starts.
@@ -49,13 +49,7 @@ enum Serve {
   }
 
   private static func parse(_ words: [String]) throws(UsageError) -> Arguments {
-    let arguments = try Arguments(
-      words,
-      valued: [
-        "socket", "socket-mode", "socket-group", "swap-dir", "keep-free", "staging-limit", "swap-limit",
-        "swap-total-limit", "log-level",
-      ],
-      flags: ["end-with-parent", "help"])
+    let arguments = try Arguments(words, of: "serve")
     try arguments.expectWords(0...0, "")
     return arguments
   }
@@ -104,7 +98,7 @@ enum Serve {
       throw Failure(message: "the swap directory can't be used: \(error). Choose another with --swap-dir")
     }
     return Server.Configuration(
-      socketPath: arguments.value("socket") ?? Defaults.socketPath(),
+      socketPath: arguments.value("socket") ?? Defaults.socketPath(), ownsSocketFile: !arguments.has("activated"),
       shared: LinuxPorts.Shared(
         geometry: geometry, swapDirectory: directory, floor: FreeDiskFloor(bytes: keepFree),
         lockedMemory: LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: Machine.memoryLockLimitBytes())),

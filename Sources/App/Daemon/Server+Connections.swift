@@ -5,7 +5,8 @@ internal import Domain
 extension Server {
   func acceptConnections() {
     do throws(SystemError) {
-      while true {
+      // Who comes and goes all the time keeps nobody waiting.
+      for _ in 0..<Limits.acceptsPerTurn {
         let token = takeToken()
         guard let descriptor = try link.accept(as: HeldRole.socket.key(token)) else { return }
         let socket = SequencedSocket(adopting: descriptor)

@@ -103,8 +103,10 @@ extension Server {
   func checkShare(of user: UInt32, adding pages: Int = 0) throws(ProtocolError) {
     if isPrivileged(user) { return }
     let own = tenants.values.filter { $0.user == user }
+    // Those that come and go take threads too, and may be stuck.
+    let moving = (Array(registrations.values) + departures.values).count { $0.user == user }
     let shares = [
-      (own.count, pages > 0 ? 1 : 0, Limits.tenantsOfUser, "tenants"),
+      (own.count + moving, pages > 0 ? 1 : 0, Limits.tenantsOfUser, "tenants"),
       (own.reduce(0) { $0 + $1.processes.count + $1.joining }, 1, Limits.processesOfUser, "processes"),
       (own.reduce(0) { $0 + $1.runtime.memory.map.pageCount }, pages, Limits.pagesOfUser, "pages"),
     ]
@@ -121,44 +123,79 @@ extension Server {
       throw ProtocolError(.invalidRequest, "this connection has a tenant already; a connection registers one at a time")
     }
     try checkAdmission(of: request.tenant)
-    _ = try admit(
-      request, descriptors, process: connection.process, user: connection.user, connection: connection, attachment: nil)
-    answerRegistered(connection, request.tenant)
+    try examine(request, descriptors, process: connection.process, for: connection)
   }
 
   func checkAdmission(of name: String) throws(ProtocolError) {
-    if names[name] != nil {
+    if names[name] != nil || registrations.values.contains(where: { $0.name == name }) {
       throw ProtocolError(.nameTaken, "tenant: the name \"\(name.shortened)\" is taken; choose another")
     }
-    guard tenants.count < Limits.tenants else {
+    guard tenants.count + registrations.count + departures.count < Limits.tenants else {
       throw ProtocolError(.noMemory, "there are \(Limits.tenants) tenants already, and no more are taken")
     }
   }
 
-  /// - Parameter connection: which the tenant goes with; nil for one that was attached to.
-  func admit(
-    _ request: RegisterRequest, _ descriptors: [Descriptor], process: ProcessHandle?, user: UInt32,
-    connection: Connection?, attachment: Attachment?
-  ) throws(ProtocolError) -> Tenant {
+  /// Looks at what is to become a tenant, on a thread of its own: what was sent may be a file whose server does not answer, and
+  /// the process may hold its memory lock. Then `registered` goes on.
+  func examine(
+    _ request: RegisterRequest, _ descriptors: [Descriptor], process: ProcessHandle?, for connection: Connection,
+    attached: AttachedProcess? = nil
+  ) throws(ProtocolError) {
+    try checkShare(of: connection.user)
     try refuseKnown(descriptors.first)
     let identifier = Tenant.Identifier(serial: takeToken())
     let holdings = TenantHoldings(link: link, group: identifier.serial)
-    let registration = try Registration(
-      request, descriptors, peer: process, shared: configuration.shared, holdings: holdings, attachment: attachment)
-    do throws(ProtocolError) {
-      try checkShare(of: user, adding: registration.memory.map.pageCount)
-      do throws(RegionError) {
-        try claims.claim(registration.requests, files: registration.files, tenant: registration.name)
-      } catch { throw ProtocolError(error) }
-      do throws(SystemError) {
-        return try add(registration, identifier, user, connection, attachment)
-      } catch {
-        claims.release(tenant: registration.name)
-        throw ProtocolError(.noMemory, error.description)
+    let (mailbox, shared, token) = (mailbox, configuration.shared, connection.token)
+    do throws(SystemError) {
+      try Thread.runDetached(name: "register") {
+        do throws(ProtocolError) {
+          let registration = try Registration(
+            request, descriptors, peer: process, shared: shared, holdings: holdings, attachment: attached?.attachment)
+          mailbox.post(.registered(identifier, connection: token, attached, .success(registration)))
+        } catch { mailbox.post(.registered(identifier, connection: token, attached, .failure(error))) }
       }
+    } catch { throw ProtocolError(.noMemory, error.description) }
+    registrations[identifier] = Transit(name: request.tenant, user: connection.user, "register")
+    keepBusy(connection)
+  }
+
+  /// - Parameter attached: nil for one that has asked by itself.
+  func registered(
+    _ identifier: Tenant.Identifier, _ token: UInt64, _ attached: AttachedProcess?,
+    _ result: Result<Registration, ProtocolError>
+  ) {
+    registrations[identifier] = nil
+    guard let connection = connections[token] else { return link.drop(group: identifier.serial) }
+    do throws(ProtocolError) {
+      let registration = try result.get()
+      let tenant: Tenant
+      do throws(ProtocolError) {
+        tenant = try admit(registration, identifier, connection, attached?.attachment)
+      } catch {
+        registration.memory.ports.holdings.dropAll()
+        throw error
+      }
+      guard let attached else { return answerRegistered(connection, tenant.name) }
+      attached.keep()
+      answerAttached(connection, tenant, attached)
+    } catch { answer(connection, error) }
+  }
+
+  private func admit(
+    _ registration: Registration, _ identifier: Tenant.Identifier, _ connection: Connection, _ attachment: Attachment?
+  ) throws(ProtocolError) -> Tenant {
+    if isEnding { throw ProtocolError(.aborted, "the daemon is ending") }
+    try refuseKnown(registration.memory.ports.processes.first?.userfaultfd)  // it may have come twice at once
+    try checkShare(of: connection.user, adding: registration.memory.map.pageCount)
+    do throws(RegionError) {
+      try claims.claim(registration.requests, files: registration.files, tenant: registration.name)
+    } catch { throw ProtocolError(error) }
+    do throws(SystemError) {
+      return try add(
+        registration, identifier, connection.user, attachment == nil ? connection : nil, attachment)
     } catch {
-      holdings.dropAll()
-      throw error
+      claims.release(tenant: registration.name)
+      throw ProtocolError(.noMemory, error.description)
     }
   }
 
@@ -221,31 +258,54 @@ extension Server {
   func report(_ tenant: Tenant, to connection: Connection) {
     keepBusy(connection)
     tenant.statusWaiters.append((connection.token, tenant.statusSnapshot))
-    if !tenant.isReporting { reportToAll(tenant) }
+    if tenant.countLane.busyNanoseconds >= Limits.countNanoseconds {
+      reportUncounted(tenant)
+    } else if !tenant.isCounting {
+      count(tenant)
+    }
   }
 
-  func reportToAll(_ tenant: Tenant) {
-    let waiters = tenant.statusWaiters
+  private func count(_ tenant: Tenant) {
+    tenant.reported = tenant.statusWaiters
     tenant.statusWaiters = []
-    tenant.isReporting = !waiters.isEmpty
-    guard tenant.isReporting else { return }
-    let (mailbox, identifier) = (mailbox, tenant.identifier)
+    let (mailbox, identifier, guest) = (mailbox, tenant.identifier, tenant.runtime.memory.ports.guest)
     do throws(SystemError) {
       try Thread.runDetached(name: "status") {
-        for (token, snapshot) in waiters {
-          do throws(ProtocolError) { mailbox.post(.reply(connection: token, try snapshot.reply())) } catch {
-            mailbox.post(.reply(connection: token, .object(["ok": .bool(false), "error": error.json])))
-          }
-        }
-        mailbox.post(.reported(tenant: identifier))
+        do throws(PortFailure) {
+          mailbox.post(.counted(tenant: identifier, .success(try guest.residentPages())))
+        } catch { mailbox.post(.counted(tenant: identifier, .failure(ProtocolError(error)))) }
       }
-    } catch {
-      tenant.isReporting = false
-      for (token, _) in waiters {
-        if let connection = connections[token] {
-          answer(connection, ProtocolError(.noMemory, error.description))
-        }
-      }
+      tenant.isCounting = true
+      tenant.countLane.enter()
+    } catch { reply(tenant, .failure(ProtocolError(.noMemory, error.description))) }
+  }
+
+  func counted(_ tenant: Tenant, _ result: Result<Int, ProtocolError>) {
+    tenant.isCounting = false
+    tenant.countLane.leave()
+    if case .success(let pages) = result { tenant.lastResidentPages = pages }
+    reply(tenant, result)
+    if !tenant.statusWaiters.isEmpty { count(tenant) }
+  }
+
+  /// The walk does not come to its end: who waits for it is answered without.
+  func reportUncounted(_ tenant: Tenant) {
+    tenant.reported += tenant.statusWaiters
+    tenant.statusWaiters = []
+    let seconds = tenant.countLane.busyNanoseconds / 1_000_000_000
+    let warning =
+      "what is resident can't be counted: its memfd is locked since \(seconds) s; resident_pages is an earlier count"
+    reply(tenant, .success(tenant.lastResidentPages), warnings: [warning])
+  }
+
+  private func reply(_ tenant: Tenant, _ resident: Result<Int, ProtocolError>, warnings: [String] = []) {
+    let waiters = tenant.reported
+    tenant.reported = []
+    for (token, snapshot) in waiters {
+      guard let connection = connections[token] else { continue }
+      do throws(ProtocolError) {
+        answer(connection, snapshot.reply(residentPages: try resident.get(), warnings: warnings))
+      } catch { answer(connection, error) }
     }
   }
 

@@ -4,6 +4,8 @@ internal import Domain
 /// What a worker does first: it takes over connections and tenants that an earlier one has left with the keeper.
 extension Server {
   func takeOver() throws(SystemError) {
+    takeLeftChildren()
+    shareDescriptors()
     let held = link.held
     adoptConnections(held)
     for group in Set(held.keys.filter { $0.role == HeldRole.tenantRecord.rawValue }.map(\.group)).sorted() {
@@ -78,7 +80,6 @@ extension Server {
       attachment: record.attachment, freeze: freeze, runtime: runtime)
     tenant.restore(record, lifecycle)
     try start(tenant)
-    letGoOn(memory)
     tenants[identifier] = tenant
     names[tenant.name] = identifier
     connections[tenant.connection]?.tenant = identifier
@@ -90,36 +91,15 @@ extension Server {
   }
 
   private func start(_ tenant: Tenant) throws(SystemError) {
-    guard tenant.lifecycle.settled != .ready || tenant.lifecycle.job != nil else {
-      endTrials(of: tenant)
-      return try tenant.runtime.start()
-    }
-    let clock = SystemClock()
-    let begin = clock.nowNanoseconds
-    var takeOver = TakeOver(memory: tenant.runtime.memory)
-    do throws(PortFailure) { try takeOver.begin() } catch {
+    let isMonitored = tenant.lifecycle.settled != .ready || tenant.lifecycle.job != nil
+    let left: LeftTenant
+    do throws(PortFailure) {
+      left = try LeftTenant(name: tenant.name, memory: tenant.runtime.memory, isMonitored: isMonitored)
+    } catch {
       throw SystemError(
         "taking over tenant \(tenant.name): \(error.operation.rawValue)", errorNumber: error.errorNumber)
     }
-    if takeOver.lostChildren > 0 {
-      log.error(
-        "tenant \(tenant.name): \(takeOver.lostChildren) forked children came just as the worker died, and can't be served: "
-          + "what they touch reads as zeros")
-    }
-    try tenant.runtime.start(takeOver)
-    log.info(
-      "tenant \(tenant.name): taken over in \((clock.nowNanoseconds - begin) / 1000) us; "
-        + "\(tenant.lifecycle.state.rawValue)")
-  }
-
-  /// Nothing was monitored. But a process may have been registered for a trial just then, and what a gradual cleanup had still
-  /// to give back is not known any more.
-  private func endTrials(of tenant: Tenant) {
-    let ports = tenant.runtime.memory.ports
-    do throws(PortFailure) {
-      for process in ports.processes where process.isAlive { try process.unregister() }
-      try ports.file.truncate()
-    } catch { log.warning("tenant \(tenant.name): \(ProtocolError(error).message)") }
+    try tenant.runtime.start(left)
   }
 
   private func watchAll(of tenant: Tenant) throws(SystemError) {
@@ -157,17 +137,9 @@ extension Server {
         addresses: record?.addresses(memory.map), isForked: record?.isForked ?? true, isDrained: isDrained,
         events: events)
       memory.ports.holdings.adopt(process, index: index)
-      memory.ports.mappingSearch.follow(process)
       found.append(process)
     }
     return found
-  }
-
-  /// Whom the earlier worker had stopped. Not before half-done punches are finished: protection does not stop readers.
-  private func letGoOn(_ memory: TenantMemory<LinuxPorts>) {
-    let pids = Set(memory.ports.holdings.recordedStops)
-    for handle in memory.ports.processes.compactMap(\.handle) where pids.contains(handle.pid) { handle.letGoOn() }
-    if !pids.isEmpty { memory.ports.holdings.drop(.stops) }
   }
 
   private func all(_ role: HeldRole, of group: UInt64, _ held: [HeldKey: Descriptor]) -> [(

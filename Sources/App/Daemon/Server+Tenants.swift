@@ -168,11 +168,18 @@ extension Server {
     for (token, process) in tenant.processes { unwatch(process, token, of: tenant) }
     claims.release(tenant: tenant.name)
     if let connection = connections[tenant.connection] { connection.tenant = nil }
-    let runtime = tenant.runtime
+    let (runtime, mailbox, identifier) = (tenant.runtime, mailbox, tenant.identifier)
     runtime.holdings.dropAll()
     // Its threads may be in the middle of something: they end on their own time.
-    do throws(SystemError) { try Thread.runDetached(name: "goodbye") { runtime.shutDown() } } catch {
+    departures[identifier] = Transit(name: tenant.name, user: tenant.user, "goodbye")
+    do throws(SystemError) {
+      try Thread.runDetached(name: "goodbye") {
+        runtime.shutDown()
+        mailbox.post(.ended(identifier))
+      }
+    } catch {
       runtime.shutDown()
+      departures[identifier] = nil
     }
     log.info("tenant \(tenant.name): forgotten")
     if let connection = command?.connection.flatMap({ connections[$0] }) { answerGone(connection, tenant) }
@@ -185,12 +192,12 @@ extension Server {
       }
     }
     tenant.queue = []
-    for (token, _) in tenant.statusWaiters {
+    for (token, _) in tenant.reported + tenant.statusWaiters {
       if let connection = connections[token] {
         answer(connection, ProtocolError(.noSuchTenant, "tenant: \(tenant.name) is gone"))
       }
     }
-    tenant.statusWaiters = []
+    (tenant.reported, tenant.statusWaiters) = ([], [])
     if isEnding { endNextTenant() }
   }
 

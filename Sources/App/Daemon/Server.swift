@@ -6,6 +6,8 @@ internal import Domain
 final class Server {
   struct Configuration {
     let socketPath: String
+    /// Else it is a service manager's.
+    let ownsSocketFile: Bool
     let shared: LinuxPorts.Shared
     let log: Log
   }
@@ -29,9 +31,18 @@ final class Server {
   var names: [String: Tenant.Identifier] = [:]
   var processTokens: [UInt64: Tenant.Identifier] = [:]
   var claims = FileClaims()
+  /// Tenants that are being looked at, and those whose threads are being ended: a client can keep us waiting for both.
+  var registrations: [Tenant.Identifier: Transit] = [:]
+  var departures: [Tenant.Identifier: Transit] = [:]
   var nextToken = Token.first
   var isEnding = false
+  /// Kept for as long as this worker lives.
+  var sharedDescriptors: SharedDescriptors?
   let acceptLog: Log.Limited
+  var lastLookNanoseconds: UInt64 = 0
+  var lastAliveNanoseconds: UInt64 = 0
+  /// How often the service manager wants a sign of life, and then some; nil where it wants none.
+  let watchdogNanoseconds = Machine.environment("WATCHDOG_USEC").flatMap { UInt64($0) }.map { $0 / 3 * 1000 }
 
   var log: Log { configuration.log }
 
@@ -59,9 +70,10 @@ final class Server {
   /// Serves until a signal has asked for the end and every tenant's memory is back.
   func run() throws(SystemError) {
     while !(isEnding && tenants.isEmpty) {
-      for ready in try loop.wait() { handle(ready) }
+      for ready in try loop.wait(timeoutNanoseconds: patienceNanoseconds) { handle(ready) }
+      look()
     }
-    listener.removeFile()
+    if configuration.ownsSocketFile { listener.removeFile() }
     log.info("every tenant's memory is back; goodbye")
   }
 
@@ -102,12 +114,13 @@ final class Server {
     case .childrenIdentified(let identifier, let areAll):
       if let tenant = tenants[identifier] { watchChildren(of: tenant, areAll: areAll) }
     case .processAdded(let identifier, let token, let result): processAdded(identifier, token, result)
+    case .counted(let identifier, let result): if let tenant = tenants[identifier] { counted(tenant, result) }
+    case .registered(let identifier, let token, let attached, let result):
+      registered(identifier, token, attached, result)
+    case .ended(let identifier): departures[identifier] = nil
     case .attached(let token, let name, let result): attached(token, name, result)
     case .departed(let identifier, let complaint):
       if let tenant = tenants[identifier] { departed(tenant, complaint) }
-    case .reported(let identifier): if let tenant = tenants[identifier] { reportToAll(tenant) }
-    case .reply(let token, let reply):
-      if let connection = connections[token] { answer(connection, reply) }
     }
   }
 

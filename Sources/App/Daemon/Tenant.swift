@@ -35,9 +35,14 @@ final class Tenant {
   var shortage: MemoryShortage?
   let runtime: TenantRuntime
   var lifecycle = Lifecycle()
-  /// Who asked for the status while others are being told.
+  /// Who is told the status when what is resident has been counted, and who has asked since that began.
+  var reported: [(connection: UInt64, snapshot: StatusSnapshot)] = []
   var statusWaiters: [(connection: UInt64, snapshot: StatusSnapshot)] = []
-  var isReporting = false
+  var isCounting = false
+  let countLane = Lane("status")
+  var lastResidentPages = 0
+  /// Those that the log has told of.
+  var stuckLanes: Set<String> = []
   /// To be answered when the running job ends.
   var waiters: [Waiter] = []
   /// To be asked again when the running job ends. One for each waiting connection at most, and one for the daemon itself.
@@ -87,8 +92,8 @@ final class Tenant {
   }
 }
 
-/// Made on the control thread, finished on another.
-struct StatusSnapshot: Sendable {
+/// Made when the status is asked for, finished when what is resident has been counted.
+struct StatusSnapshot {
   let name: String
   let isAttached: Bool
   let state: TenantState
@@ -105,14 +110,15 @@ struct StatusSnapshot: Sendable {
   private var isPartial: Bool { !runtime.memory.ledger.unmoved.isEmpty }
 
   var allWarnings: [String] {
-    guard isPartial, let shortage else { return warnings }
-    return warnings + ["not everything was moved, because \(shortage.text). The rest stays resident"]
+    var warnings = warnings
+    if isPartial, let shortage {
+      warnings.append("not everything was moved, because \(shortage.text). The rest stays resident")
+    }
+    return warnings + runtime.stuckLanes.map(\.complaint)
   }
 
-  func reply() throws(ProtocolError) -> JSONValue {
+  func reply(residentPages resident: Int, warnings more: [String]) -> JSONValue {
     let memory = runtime.memory
-    let resident: Int
-    do throws(PortFailure) { resident = try memory.ports.guest.residentPages() } catch { throw ProtocolError(error) }
     let counts = memory.ledger.counts
     var members: [String: JSONValue] = [
       "ok": .bool(true), "tenant": .string(name), "state": .string(state.rawValue),
@@ -121,9 +127,11 @@ struct StatusSnapshot: Sendable {
         "copied_from_staging_pages": .int(counts.faults.copiedFromStaging), "zeroed_pages": .int(counts.faults.zeroed),
         "redundant_pages": .int(counts.faults.redundant), "staging_pages": .int(counts.staged),
         "swap_pages": .int(counts.file), "unreadable_pages": .int(counts.unreadable),
+        "removed_pages": .int(counts.faults.removed),
       ]),
       "state_transition": .object([
-        "pages": .int(transition.pages), "time_ms": .int(Int(transition.nanoseconds / 1_000_000)),
+        "pages": .int(transition.pages), "examined_pages": .int(transition.examinedPages),
+        "time_ms": .int(Int(transition.nanoseconds / 1_000_000)),
       ]),
       "size": .unsigned(memory.map.sizeBytes), "page_size": .int(memory.map.geometry.pageBytes),
     ]
@@ -133,7 +141,7 @@ struct StatusSnapshot: Sendable {
     if isPartial { members["partial"] = true }
     if runtime.waitsForMemory { members["waiting"] = "memory" }
     if let failure { members["failure"] = failure.json }
-    let warnings = allWarnings
+    let warnings = allWarnings + more
     if !warnings.isEmpty { members["warnings"] = .array(warnings.map { .string($0) }) }
     return .object(members)
   }

@@ -10,6 +10,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   static let fileFaultThreads = 2
   /// Staged copies of returned pages are given back together: when so many have gathered, or nothing happens for a while.
   static let releaseThreshold = 512
+  /// At a time: faults that come meanwhile wait.
+  static let releaseLimit = 256
   static let releaseDelayNanoseconds: UInt64 = 2_000_000
   /// While faults come, no more than this at a time: the next one waits for it.
   static let releasedBetweenFaults = 16
@@ -55,6 +57,11 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   private var jobStartNanoseconds: UInt64?
   private var threads: [Thread] = []
   private let waits: MemoryWait
+  /// What an earlier worker has left half done is finished, as far as it must be before faults are served.
+  private var isOpen = false
+  private let jobLane = Lane("jobs")
+  private let faultLane = Lane("faults")
+  private let fileFaultLanes = (0..<TenantRuntime.fileFaultThreads).map { _ in Lane("file-faults") }
   private let cleaner: FileCleaner
 
   private struct FileFaults: FileFaultQueue, Sendable {
@@ -83,18 +90,20 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     wakeUp = try WakeUp()
   }
 
-  /// - Parameter takeOver: what is still to be done where an earlier worker has left the tenant; comes before any job.
-  func start(_ takeOver: TakeOver<LinuxPorts>? = nil) throws(SystemError) {
+  /// - Parameter takeOver: what is to be done where an earlier worker has left the tenant: before faults are served, and then
+  ///   before any job.
+  func start(_ takeOver: LeftTenant? = nil) throws(SystemError) {
+    if takeOver == nil { open() }
     do throws(SystemError) {
       threads.append(try Thread(name: "faults") { [self] in serveFaults() })
-      for _ in 0..<Self.fileFaultThreads {
+      for lane in fileFaultLanes {
         let buffer = try LockedBuffer(pages: 1, geometry: memory.map.geometry, hasher: memory.ports.table.hasher)
-        threads.append(try Thread(name: "file-faults") { [self] in serveFileFaults(buffer) })
+        threads.append(try Thread(name: "file-faults") { [self] in serveFileFaults(buffer, lane) })
       }
       threads.append(try Thread(name: "cleanup") { [cleaner] in cleaner.run() })
       threads.append(
         try Thread(name: "jobs") { [self] in
-          if let takeOver { finish(takeOver) }
+          if let takeOver { self.takeOver(takeOver) }
           memory.ports.freezer.resume()  // an earlier worker may have paused the tenant's machine
           runJobs()
         })
@@ -108,6 +117,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   ///
   /// - Returns: once its faults are being served; false when the tenant has ended meanwhile.
   func add(_ process: UserfaultProcess) throws(PortFailure) -> Bool {
+    waitUntilOpen()
     while !mustEnd {
       if try memory.add(process) {
         wakeUp.signal()
@@ -123,6 +133,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   /// - Parameter report: called after each look, with whether it was the last.
   func identifyChildren(_ report: (Bool) -> Void) {
     var delay = Self.retryDelayNanoseconds
+    waitUntilOpen()  // until then, protection is not to be touched
     while !mustEnd {
       memory.ports.identifyChildren()
       for process in memory.ports.processes where !process.isAlive { processGone(process) }
@@ -169,8 +180,9 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   /// The last or the running job's pages and time.
   var transition: StateTransition {
     monitor.withLock {
-      guard let start = jobStartNanoseconds else { return progress }
-      return StateTransition(pages: progress.pages, nanoseconds: memory.ports.clock.nowNanoseconds - start)
+      var transition = progress
+      if let start = jobStartNanoseconds { transition.nanoseconds = memory.ports.clock.nowNanoseconds - start }
+      return transition
     }
   }
 
@@ -196,6 +208,18 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
 
   private var mustEnd: Bool { monitor.withLock { isEnding } }
 
+  private func open() {
+    monitor.withLock {
+      isOpen = true
+      monitor.wakeAll()
+    }
+  }
+
+  private func waitUntilOpen() { monitor.withLock { while !isOpen && !isEnding { monitor.wait() } } }
+
+  /// What takes so long that the kernel, or the disk, must be in the way.
+  var stuckLanes: [Lane] { (fileFaultLanes + [faultLane, jobLane]).filter(\.isStuck) }
+
   // MARK: Faults
 
   private func serveFaults() {
@@ -206,6 +230,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     var timeout: UInt64?
     var hasServed = false
     let log = Log.Limited(log)
+    waitUntilOpen()
     while !mustEnd {
       let processes = memory.ports.processes
       if !processes.elementsEqual(watched, by: ===) {
@@ -213,6 +238,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         waiter.watch(processes.map(\.userfaultfd))
       }
       let somethingCame = waiter.wait(timeoutNanoseconds: timeout, servedSomething: hasServed)
+      faultLane.enter()
+      defer { faultLane.leave() }
       ready.removeAll(keepingCapacity: true)
       for number in waiter.ready { ready.append(watched[number]) }
       var report = service.step(ready)
@@ -237,7 +264,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       }
       let releasable = memory.ledger.counts.releasable
       if !somethingCame, releasable > 0 {
-        releaseStaging(limit: Self.releaseThreshold)
+        releaseStaging(limit: Self.releaseLimit)
       } else if releasable >= Self.releaseThreshold {
         releaseStaging(limit: Self.releasedBetweenFaults)
       }
@@ -256,13 +283,19 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     }
   }
 
-  private func serveFileFaults(_ buffer: LockedBuffer) {
+  private func serveFileFaults(_ buffer: LockedBuffer, _ lane: Lane) {
     let service = FaultService(memory: memory)
     let log = Log.Limited(log)
     while let fault = fileFaults.queue.take() {
       let process = fault.process
+      lane.enter()
+      defer { lane.leave() }
       switch service.serveFromFile(fault.page, from: process, buffer: buffer) {
       case .served, .outside: break
+      case .unreadable(let page):
+        log.error(
+          "tenant \(name): \(text(page)) can't be read back right from the swap file: whoever touches it gets SIGBUS")
+        process.wake(page..<(page + 1))
       case .processGone: processGone(process)
       case .failed(let failure):
         log.warning("tenant \(name): \(ProtocolError(failure).message)")
@@ -278,21 +311,26 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   // MARK: Jobs
 
   /// A failure is tried again: nothing else can be done for the tenant before this is.
-  private func finish(_ takeOver: TakeOver<LinuxPorts>) {
-    var takeOver = takeOver
+  private func takeOver(_ left: LeftTenant) {
+    var left = left
     let log = Log.Limited(log)
-    while !mustEnd {
+    repeat {
+      jobLane.enter()
+      defer { jobLane.leave() }
       do throws(JobFailure) {
-        switch try takeOver.step() {
-        case .again: break
-        case .retryAfter(let nanoseconds): pause(nanoseconds)
-        case .finished: return
+        switch try left.step(self.log) {
+        case .again: if left.mayBeServed { open() }
+        case .retryAfter(let nanoseconds):
+          jobLane.leave()
+          pause(nanoseconds)
+        case .finished: return open()
         }
       } catch {
         log.warning("tenant \(name): taking over: \(ProtocolError(error).message)")
+        jobLane.leave()
         pause(Self.failureDelayNanoseconds)
       }
-    }
+    } while !mustEnd
   }
 
   private func runJobs() {
@@ -314,8 +352,9 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       }
       if let out = work as? OutJob<LinuxPorts> { report(out) }
       waits.end()
-      memory.ports.assistant.end()
-      finishProgress(work.pages)
+      memory.ports.helper.end()
+      finishProgress(work)
+      if case .unreadable? = result.failure { reportUnreadable() }
       jobEnded(result)
       cleaner.ask()
     }
@@ -323,8 +362,11 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
 
   private static func warnings(of enable: EnableJob<LinuxPorts>) -> [String] {
     enable.strangeMappings.map {
-      "process \($0.process) (\($0.name)) maps the memory, and is none of the tenant's processes there: what it touches while "
-        + "pages are out reads as zeros, for everybody. It should add-process, or unmap it"
+      $0.isGuess
+        ? "process \($0.process) (\($0.name)) holds its memory lock and can't be looked into: whether it maps the memory is not "
+          + "known"
+        : "process \($0.process) (\($0.name)) maps the memory, and is none of the tenant's processes there: what it touches while "
+          + "pages are out reads as zeros, for everybody. It should add-process, or unmap it"
     }
   }
 
@@ -335,6 +377,25 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     if let obstacle = out.obstacle {
       log.warning("tenant \(name): what enable had left stays resident: \(ProtocolError(obstacle).message)")
     }
+  }
+
+  private func reportUnreadable() {
+    var position = PageIndex(0)
+    for _ in 0..<Self.namedPages {
+      guard let page = memory.ledger.nextUnreadable(from: position) else { return }
+      log.error("tenant \(name): \(text(page)) can't be read back right from the swap file, and stays monitored")
+      position = page + 1
+    }
+  }
+
+  /// Of those that `disable` could not bring back.
+  private static let namedPages = 10
+
+  /// For people: where a page is.
+  private func text(_ page: PageIndex) -> String {
+    let (map, number) = (memory.map, memory.map.regionIndex(of: page))
+    let offset = map.geometry.bytes(inPages: map.regions[number].pages.lowerBound.distance(to: page))
+    return "the page at offset 0x\(String(offset, radix: 16)) of region \(number)"
   }
 
   private func takeJob() -> TenantJob? {
@@ -352,14 +413,17 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
           work.abort()
           return JobResult(job: job, end: .aborted, failure: nil)
         }
+        jobLane.enter()
+        defer { jobLane.leave() }
         let step = try work.step()
-        let pages = work.pages
-        monitor.withLock { progress.pages = pages }
+        let (pages, examinedPages) = (work.pages, work.examinedPages)
+        monitor.withLock { (progress.pages, progress.examinedPages) = (pages, examinedPages) }
         if job == .disable { waits.note(work.shortage) }
         switch step {
         case .again: break
         case .retryAfter(let nanoseconds):
           for process in memory.ports.processes where !process.isAlive { processGone(process) }
+          jobLane.leave()
           pause(nanoseconds)
         case .finished: return JobResult(job: job, end: .finished, failure: nil)
         }
@@ -380,10 +444,12 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     monitor.withLock { if !isEnding { monitor.wait(untilNanoseconds: deadline) } }
   }
 
-  private func finishProgress(_ pages: Int) {
+  private func finishProgress(_ work: any SteppedJob) {
     let now = memory.ports.clock.nowNanoseconds
+    let (pages, examinedPages) = (work.pages, work.examinedPages)
     monitor.withLock {
-      progress = StateTransition(pages: pages, nanoseconds: now - (jobStartNanoseconds ?? now))
+      progress = StateTransition(
+        pages: pages, examinedPages: examinedPages, nanoseconds: now - (jobStartNanoseconds ?? now))
       jobStartNanoseconds = nil
     }
   }

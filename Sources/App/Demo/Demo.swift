@@ -17,7 +17,7 @@ enum Demo {
   private static let touchesPerTurn = 2000
 
   static func run(_ words: [String]) throws {
-    let arguments = try Arguments(words, valued: ["memory", "swap-dir"], flags: ["json", "help"])
+    let arguments = try Arguments(words, of: "demo")
     if arguments.has("help") { return Console.write(Help.demo + "\n") }
     try arguments.expectWords(0...0, "")
     guard let geometry = Machine.pageGeometry() else {

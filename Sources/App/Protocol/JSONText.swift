@@ -11,6 +11,26 @@ struct JSONText {
     return text.find(Array(name.utf8)[...])
   }
 
+  /// Whether it is JSON, however large its exponents are, which no decoder takes.
+  static func isValue(_ text: ArraySlice<UInt8>) -> Bool {
+    var shortened: [UInt8] = []
+    var (isString, isEscaped, isExponent) = (false, false, false)
+    for byte in text {
+      let isDigit = (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+      if isExponent && isDigit && shortened.last == UInt8(ascii: "1") { continue }
+      shortened.append(isExponent && isDigit ? UInt8(ascii: "1") : byte)
+      if isString {
+        isString = isEscaped || byte != UInt8(ascii: "\"")
+        isEscaped = !isEscaped && byte == UInt8(ascii: "\\")
+      } else {
+        isString = byte == UInt8(ascii: "\"")
+        let isSign = byte == UInt8(ascii: "+") || byte == UInt8(ascii: "-")
+        isExponent = byte | 0x20 == UInt8(ascii: "e") || isExponent && (isDigit || isSign)
+      }
+    }
+    return JSONValue.parse(shortened) != nil
+  }
+
   private init(_ bytes: [UInt8]) { self.bytes = bytes }
 
   private mutating func find(_ name: ArraySlice<UInt8>) -> ArraySlice<UInt8>? {

@@ -122,6 +122,8 @@ struct DecodedRequest {
           throw ProtocolError(
             .invalidRequest, "id: \(given.count) bytes of JSON, and at most \(Self.longestIdentifier) can be repeated")
         }
+        // The decoder looks at what it decodes, and reads over the rest: a string with a line's end in it, say.
+        guard JSONText.isValue(given) else { throw ProtocolError(.invalidRequest, Self.notJSON) }
         id = Array(given)
       }
       request = .success(try Self.request(in: bytes))

@@ -15,9 +15,7 @@ enum Torture {
   private static let defaultPatienceNanoseconds: UInt64 = 30_000_000_000
 
   static func run(_ words: [String]) throws {
-    let arguments = try Arguments(
-      words, valued: ["seconds", "memory", "seed", "patience", "swap-dir", "log-level", "canary"],
-      flags: ["no-kill", "disk-trouble", "json", "help"])
+    let arguments = try Arguments(words, of: "torture")
     if arguments.has("help") { return Console.write(Help.torture + "\n") }
     try arguments.expectWords(0...0, "")
     guard let geometry = Machine.pageGeometry() else {
@@ -46,8 +44,10 @@ enum Torture {
       patienceNanoseconds: patience, printsJSON: arguments.has("json"))
     defer { run.end() }
     let report = try run.play(
-      nanoseconds: nanoseconds, kills: !arguments.has("no-kill"), diskMayFail: arguments.has("disk-trouble"),
-      canary: arguments.value("canary"))
+      TortureRun.Options(
+        nanoseconds: nanoseconds, kills: !arguments.has("no-kill") && !arguments.has("stalls"),
+        isLive: arguments.has("live"), measuresStalls: arguments.has("stalls"),
+        diskMayFail: arguments.has("disk-trouble"), canary: arguments.value("canary")))
     if arguments.has("json") {
       // One JSON object in all: a failure takes the report along.
       if report.isGood { ClientCommands.printJSON(report.json) }

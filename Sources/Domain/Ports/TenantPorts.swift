@@ -115,11 +115,14 @@ package struct StrangeMapping: Equatable, Sendable {
   package let name: String
   /// Pages have been touched through it.
   package let isUsed: Bool
+  /// The process can't be looked into, so there may be none.
+  package let isGuess: Bool
 
-  package init(process: Int32, name: String, isUsed: Bool) {
+  package init(process: Int32, name: String, isUsed: Bool, isGuess: Bool = false) {
     self.process = process
     self.name = name
     self.isUsed = isUsed
+    self.isGuess = isGuess
   }
 }
 
@@ -148,7 +151,7 @@ package protocol TenantPorts: Sendable {
   associatedtype Process: MonitoredProcess where Process.Buffer == File.Buffer
   associatedtype Stopper: Freezer
   associatedtype Headroom: MemoryHeadroom
-  associatedtype Helper: Assistant
+  associatedtype Hands: Helper
   associatedtype Time: Clock
 
   var table: Table { get }
@@ -165,7 +168,7 @@ package protocol TenantPorts: Sendable {
   func strangeMappings() -> [StrangeMapping]
   var freezer: Stopper { get }
   var headroom: Headroom { get }
-  var assistant: Helper { get }
+  var helper: Hands { get }
   var clock: Time { get }
   /// Makes the staging memory that `enable` fills, where there is none.
   func createStaging() throws(PortFailure)

@@ -108,6 +108,7 @@ package struct AddressMap: Equatable, Sendable {
 
   /// The process has moved a range of addresses (mremap(2)).
   package mutating func remap(from old: UInt64, to new: UInt64, bytes: UInt64) {
+    guard (old | new | bytes) % UInt64(geometry.pageBytes) == 0 else { return }  // no kernel moves parts of pages
     let moved = regions.compactMap { region in
       part(of: region, inAddresses: old, old + bytes).map { part in
         Mapped(address: new + (address(of: part.lowerBound, in: region) - old), pages: part)

@@ -26,7 +26,7 @@ package struct SwapOutJob<Ports: TenantPorts>: SteppedJob {
     let other = ledger.beginWrite(from: cursor, limit: memory.map.geometry.hugePagePages)
     cursor = other?.pages.last.map { $0 + 1 } ?? cursor
     let half = Half(memory: memory)
-    let (first, second) = memory.ports.assistant.both {
+    let (first, second) = memory.ports.helper.both {
       half.write(batch)
     } _: {
       other.map { half.write($0) }

@@ -6,6 +6,7 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
 
   package private(set) var zeroPages = 0
   package private(set) var unchangedPages = 0
+  package private(set) var examinedPages = 0
   package var pages: Int { zeroPages + unchangedPages }
   private let memory: TenantMemory<Ports>
   private var cursor = PageIndex(0)
@@ -16,13 +17,14 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
     let runs = takeRuns()
     // What the step before has dropped is given back meanwhile. (Two who punch one memfd stand in each other's way.)
     let (memory, search) = (memory, Search(memory: memory))
-    let (failure, found) = memory.ports.assistant.both {
+    let (failure, found) = memory.ports.helper.both {
       Self.release(memory, all: runs.isEmpty)
     } _: {
       search.trim(runs)
     }
     zeroPages += found.zeroPages
     unchangedPages += found.unchangedPages
+    examinedPages += runs.reduce(0) { $0 + $1.count }
     if let failure { throw .port(failure) }
     return runs.isEmpty ? .finished : .again
   }

@@ -11,7 +11,7 @@ package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belon
   package let readAhead: SimulatedReadAhead
   package let freezer: SimulatedFreezer
   package let headroom: SimulatedHeadroom
-  package let assistant: SimulatedAssistant
+  package let helper: SimulatedHelper
   package let clock: SimulatedClock
   package var processes: [SimulatedProcess] { kernel.processes.filter(\.isKnown) }
 
@@ -29,7 +29,7 @@ package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belon
       kernel: kernel, file: file, buffers: plan.readBuffers, capacityPages: plan.readBufferPages)
     freezer = SimulatedFreezer(kernel: kernel)
     headroom = SimulatedHeadroom(kernel: kernel, shortagesPerMille: plan.shortagesPerMille)
-    assistant = SimulatedAssistant(kernel: kernel)
+    helper = SimulatedHelper(kernel: kernel)
     clock = SimulatedClock(scheduler: kernel.scheduler)
   }
 
@@ -47,7 +47,7 @@ package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belon
       kernel: kernel, file: file, buffers: plan.readBuffers, capacityPages: plan.readBufferPages)
     freezer = SimulatedFreezer(kernel: kernel)
     headroom = SimulatedHeadroom(kernel: kernel, shortagesPerMille: plan.shortagesPerMille)
-    assistant = SimulatedAssistant(kernel: kernel)
+    helper = SimulatedHelper(kernel: kernel)
     clock = other.clock
   }
 

@@ -1,7 +1,7 @@
 import Domain
 
 /// Another thread of the worker's, which takes half of a step over.
-package final class SimulatedAssistant: Assistant, @unchecked Sendable {  // belongs to whoever holds the baton
+package final class SimulatedHelper: Helper, @unchecked Sendable {  // belongs to whoever holds the baton
   private let kernel: SimulatedKernel
   private var work: (() -> Void)?
   private var serves = false
@@ -22,12 +22,12 @@ package final class SimulatedAssistant: Assistant, @unchecked Sendable {  // bel
   package func both<First, Second: Sendable>(
     _ first: () -> First, _ second: @escaping @Sendable () -> Second
   ) -> (First, Second) {
-    kernel.enter("assistant.both")
+    kernel.enter("helper.both")
     guard serves, !kernel.scheduler.isUnwinding else { return (first(), second()) }
     let outcome = Outcome<Second>()
     work = { outcome.value = second() }
     let done = first()
-    kernel.scheduler.wait(for: "the assistant") { outcome.value != nil }
+    kernel.scheduler.wait(for: "the helper") { outcome.value != nil }
     return (done, outcome.value ?? second())  // without a value a killed worker's thread comes to its end
   }
 

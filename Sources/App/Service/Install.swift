@@ -1,0 +1,106 @@
+internal import Adapters
+
+/// `swap-monitor install`.
+enum Install {
+  struct Failure: Error { let message: String }
+
+  private struct File {
+    let path: String
+    var mode: UInt32 = 0o644
+    let bytes: [UInt8]
+
+    init(_ path: String, _ text: String) { self.init(path, bytes: Array(text.utf8)) }
+
+    init(_ path: String, mode: UInt32 = 0o644, bytes: [UInt8]) {
+      self.path = path
+      self.mode = mode
+      self.bytes = bytes
+    }
+  }
+
+  static func run(_ words: [String]) throws {
+    let arguments = try Arguments(words, of: "install")
+    if arguments.has("help") { return Console.write(Help.install + "\n") }
+    try arguments.expectWords(0...0, "")
+    let prefix = try directory("prefix", of: arguments) ?? "/usr/local"
+    let root = try directory("root", of: arguments) ?? ""
+    var results: [(path: String, result: String)] = []
+    for file in try files(prefix: prefix) {
+      let path = root + file.path
+      results.append((path, try handle(file, at: path, arguments)))
+    }
+    if arguments.has("json") { return printJSON(results) }
+    let width = results.map(\.result.count).max() ?? 0
+    for (path, result) in results {
+      Console.write(result + String(repeating: " ", count: width + 2 - result.count) + path + "\n")
+    }
+    if !arguments.has("dry-run") && root.isEmpty { Console.write("\n" + advice(arguments.has("uninstall"))) }
+    if InstalledFile.needsSwiftLibraries && !arguments.has("uninstall") {
+      Console.writeError(
+        "warning: this program needs the Swift toolchain's libraries where they are now; build it with "
+          + "'swift build -c release --static-swift-stdlib'\n")
+    }
+  }
+
+  /// - Returns: what was done.
+  private static func handle(_ file: File, at path: String, _ arguments: Arguments) throws(Failure) -> String {
+    let removes = arguments.has("uninstall")
+    if arguments.has("dry-run") { return removes ? "would remove" : "would write" }
+    do throws(SystemError) {
+      if removes { return try InstalledFile.remove(path) ? "removed" : "was not there" }
+      return try InstalledFile.write(file.bytes, to: path, mode: file.mode) ? "wrote" : "unchanged"
+    } catch {
+      throw Failure(message: "\(error). Run it as root, or choose another place with --prefix or --root")
+    }
+  }
+
+  private static func directory(_ option: String, of arguments: Arguments) throws(UsageError) -> String? {
+    guard var path = arguments.value(option) else { return nil }
+    while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+    // The prefix becomes part of the units.
+    let isRight = option == "root" ? !path.isEmpty : path.hasPrefix("/") && !path.contains { $0 <= " " || $0 == "%" }
+    guard isRight else {
+      throw UsageError(message: "--\(option): \"\(path)\"; an absolute path is right, without spaces")
+    }
+    return path == "/" ? "" : path
+  }
+
+  private static func files(prefix: String) throws(Failure) -> [File] {
+    guard let program = InstalledFile.ownProgram() else {
+      throw Failure(message: "this program's own file can't be read")
+    }
+    // Where systemd and udev look.
+    let library = ["/usr", "/usr/local"].contains(prefix) ? "\(prefix)/lib" : "/etc"
+    let path = "\(prefix)/bin/swap-monitor"
+    let share = "\(prefix)/share"
+    return [
+      File(path, mode: 0o755, bytes: program),
+      File("\(library)/systemd/system/swap-monitor.service", ServiceFiles.service(program: path)),
+      File("\(library)/systemd/system/swap-monitor.socket", ServiceFiles.socket),
+      File("\(library)/udev/rules.d/60-swap-monitor.rules", ServiceFiles.udevRule),
+      File("\(share)/man/man8/swap-monitor.8", ManualPage.text),
+      File("\(share)/bash-completion/completions/swap-monitor", Completions.bash),
+      File("\(share)/zsh/site-functions/_swap-monitor", Completions.zsh),
+      File("\(share)/fish/vendor_completions.d/swap-monitor.fish", Completions.fish),
+    ]
+  }
+
+  private static func advice(_ isGone: Bool) -> String {
+    isGone
+      ? "Next: systemctl daemon-reload\n"
+      : """
+      Next, as root:
+        systemctl daemon-reload
+        udevadm control --reload && udevadm trigger /dev/userfaultfd
+        systemctl enable --now swap-monitor.socket       # starts the service with the first who connects
+        systemctl reload swap-monitor                    # where an earlier one runs: goes on with this program
+      'swap-monitor demo' shows that all works; man swap-monitor tells more.
+
+      """
+  }
+
+  private static func printJSON(_ results: [(path: String, result: String)]) {
+    let files = results.map { JSONValue.object(["path": .string($0.path), "result": .string($0.result)]) }
+    ClientCommands.printJSON(["ok": true, "files": .array(files)])
+  }
+}

@@ -1,0 +1,177 @@
+import Glibc
+import Testing
+
+@testable import Adapters
+@testable import App
+
+/// `swap-monitor install`, and that help, manual, completions and the parser agree.
+struct ServiceTests {
+  private static func path(of name: String) -> String? {
+    let places: [String] = ["/usr/bin", "/bin", "/usr/local/bin"]
+    let found = places.map { (place: String) -> String in "\(place)/\(name)" }.first { access($0, X_OK) == 0 }
+    if found == nil {
+      Console.writeError("\n*** SKIPPED: \(name) is not installed; what is made for it is not tried ***\n")
+    }
+    return found
+  }
+
+  private func run(_ words: [String]) throws -> (text: String, code: Int32?) {
+    let child = try ChildProcess(
+      executable: "/bin/sh", arguments: ["-c", #"exec "$@" 2>&1"#, "sh"] + words, keepsErrors: true)
+    var text = ""
+    while let line = child.readLine() { text += line + "\n" }
+    return (text, child.end())
+  }
+
+  /// What is installed below a directory of its own, which `body` is given.
+  private func installed(_ body: (String) throws -> Void) throws {
+    let root = try Directory.makeTemporary()
+    defer { _ = try? run(["rm", "-r", root]) }
+    let (text, code) = try run([program, "install", "--root", root])
+    #expect(code == 0 && text.contains("wrote  \(root)/usr/local/bin/swap-monitor\n"), "\(text)")
+    try body(root)
+  }
+
+  // MARK: Options
+
+  @Test(arguments: Help.commands.sorted()) func `help tells of every option there is, and of no other`(
+    _ command: String
+  ) {
+    let options = HelpText(Help.text(of: command)).options
+    let parsed = CommandOptions.of(command)
+    let hidden = CommandOptions.hidden
+    #expect(Set(options.filter { $0.value != nil }.map(\.name)) == parsed.valued.subtracting(hidden))
+    #expect(
+      Set(options.filter { $0.value == nil }.map(\.name)).union(["help"])
+        == parsed.flags.subtracting(hidden).union(["help"]))
+    #expect(options.allSatisfy { !$0.text.isEmpty })
+    #expect(Help.main.contains("\n  \(command) "), "the list of commands lacks it")
+  }
+
+  @Test func `the manual has every command and option`() {
+    let page = ManualPage.text.replacing("\\-", with: "-")
+    for command in Help.commands {
+      #expect(page.contains("\n.SS \(command)\n"))
+      for option in HelpText(Help.text(of: command)).options {
+        let isThere = page.contains("\n.B --\(option.name)") || page.contains("[--\(option.name)")
+        #expect(isThere, "\(command) --\(option.name)")
+      }
+    }
+  }
+
+  @Test func `a help text is taken apart`() {
+    let text = HelpText(
+      """
+      Usage: swap-monitor fly [--fast] [--to PLACE]
+
+      Flies.
+      Far.
+
+        --to PLACE            where to (default: home);
+                              no further
+
+        swap-monitor fly --to sea
+      """)
+    #expect(text.usage == "swap-monitor fly [--fast] [--to PLACE]")
+    #expect(
+      text.blocks == [
+        .paragraph("Flies.\nFar."), .entry(term: "--to PLACE", text: "where to (default: home); no further"),
+        .example("swap-monitor fly --to sea"),
+      ])
+    #expect(text.options.map(\.name) == ["to", "fast"] && text.options.map(\.value) == ["PLACE", nil])
+    #expect(text.options[0].summary == "where to")
+  }
+
+  // MARK: Shells
+
+  @Test func `bash completes commands and options`() throws {
+    guard let bash = Self.path(of: "bash") else { return }
+    func complete(_ words: [String]) throws -> Set<String> {
+      let script =
+        Completions.bash + "COMP_WORDS=(\(words.map { "'\($0)'" }.joined(separator: " ")))\n"
+        + "COMP_CWORD=\(words.count - 1)\n_swap_monitor\nprintf '%s\\n' \"${COMPREPLY[@]}\""
+      return Set(try run([bash, "-c", script]).text.split(separator: "\n").map(String.init))
+    }
+    #expect(try complete(["swap-monitor", ""]) == Help.commands.union(["help", "--help", "--version"]))
+    #expect(try complete(["swap-monitor", "serve", "--log-level", "d"]) == ["debug"])
+    for command in Help.commands {
+      let options = HelpText(Help.text(of: command)).options.map { "--\($0.name)" }
+      #expect(try complete(["swap-monitor", command, "-"]) == Set(options + ["--help"]), "\(command)")
+    }
+  }
+
+  @Test func `zsh and fish understand theirs`() throws {
+    for (shell, text) in [("zsh", Completions.zsh), ("fish", Completions.fish)] {
+      guard let path = Self.path(of: shell) else { continue }
+      try installed { root in
+        let file = shell == "zsh" ? "zsh/site-functions/_swap-monitor" : "fish/vendor_completions.d/swap-monitor.fish"
+        let (output, code) = try run([path, "-n", "\(root)/usr/local/share/\(file)"])
+        #expect(code == 0 && output.isEmpty, "\(output)")
+      }
+      for command in Help.commands {
+        for option in HelpText(Help.text(of: command)).options { #expect(text.contains(option.name)) }
+      }
+    }
+    guard let fish = Self.path(of: "fish") else { return }
+    let script = Completions.fish + "complete -C 'swap-monitor install --'"
+    let words = try run([fish, "--no-config", "-c", script]).text.split(separator: "\n").map {
+      $0.prefix { $0 != "\t" }
+    }
+    #expect(Set(words) == ["--prefix", "--root", "--dry-run", "--uninstall", "--json", "--help"])
+  }
+
+  // MARK: Install
+
+  @Test func `systemd accepts the units`() throws {
+    guard let analyze = Self.path(of: "systemd-analyze") else { return }
+    try installed { root in
+      // The program stands elsewhere than the unit says.
+      let units = "\(root)/usr/local/lib/systemd/system"
+      _ = try run(["sed", "-i", "s#/usr/local/bin#\(root)/usr/local/bin#", "\(units)/swap-monitor.service"])
+      let (text, code) = try run([
+        analyze, "verify", "--man=no", "\(units)/swap-monitor.service", "\(units)/swap-monitor.socket",
+      ])
+      #expect(code == 0 && !text.contains("swap-monitor"), "\(text)")
+    }
+  }
+
+  @Test func `man understands the manual`() throws {
+    guard let man = Self.path(of: "man") else { return }
+    try installed { root in
+      let (text, code) = try run([man, "--warnings", "-l", "\(root)/usr/local/share/man/man8/swap-monitor.8"])
+      #expect(code == 0 && text.contains("--swap-total-limit SIZE") && !text.contains(": warning: "), "\(text)")
+    }
+  }
+
+  @Test func `installing again changes nothing, and uninstalling removes all`() throws {
+    try installed { root in
+      let again = try run([program, "install", "--root", root]).text
+      let lines = again.split(separator: "\n").filter { $0.contains(root) }
+      #expect(lines.count == 8 && lines.allSatisfy { $0.hasPrefix("unchanged") }, "\(again)")
+      #expect(try run(["\(root)/usr/local/bin/swap-monitor", "--version"]).code == 0)
+      let dry = try run([program, "install", "--root", root, "--dry-run", "--uninstall"]).text
+      #expect(dry.contains("would remove  \(root)/usr/local/bin/swap-monitor"), "\(dry)")
+      let (text, code) = try run([program, "install", "--root", root, "--uninstall"])
+      #expect(code == 0 && text.split(separator: "\n").filter { $0.hasPrefix("removed") }.count == 8, "\(text)")
+      #expect(try run(["find", root, "-type", "f"]).text.isEmpty)
+    }
+  }
+
+  @Test(
+    arguments: [
+      (["--prefix", "relative"], "absolute", 2), (["--prefix", "/a b"], "without spaces", 2),
+      (["--root", ""], "--root", 2),
+      (["--root", "/proc/nowhere"], "as root", 1), (["more"], "unexpected", 2),
+    ] as [([String], String, Int32)])
+  func `what can't be is refused`(_ words: [String], _ expected: String, _ code: Int32) throws {
+    let (text, exitCode) = try run([program, "install"] + words)
+    #expect(exitCode == code && text.contains(expected), "\(text)")
+  }
+
+  @Test func `another prefix has its units in etc`() throws {
+    let (text, code) = try run([program, "install", "--prefix", "/opt/swap/", "--dry-run"])
+    #expect(code == 0 && text.contains("/opt/swap/bin/swap-monitor\n"), "\(text)")
+    #expect(text.contains("  /etc/systemd/system/swap-monitor.socket\n") && text.contains("  /etc/udev/rules.d/"))
+    #expect(ServiceFiles.service(program: "/opt/x").contains("\nExecStart=/opt/x serve\n"))
+  }
+}
