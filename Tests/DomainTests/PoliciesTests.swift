@@ -78,6 +78,15 @@ import Testing
 }
 
 @Suite struct PageGeometryTests {
+  @Test("the next fault is looked for in bursts alone, and not for long")
+  func burstSpin() {
+    var spin = BurstSpin()
+    let (burst, limit) = (BurstSpin.burstNanoseconds, BurstSpin.limitNanoseconds)
+    let begins = [1_000_000, 1_000_000 + burst, 1_000_000 + 2 * burst - 1].map { spin.begin(now: $0) }
+    #expect(begins == [false, false, true])
+    #expect(spin.goesOn(now: 1_000_000 + 2 * burst - 2 + limit) && !spin.goesOn(now: 1_000_000 + 2 * burst - 1 + limit))
+  }
+
   @Test("powers of two are taken apart into shifts", arguments: [12, 14, 16], [0, 5, 9, 13])
   func shifts(pageShift: Int, order: Int) throws {
     let geometry = try #require(PageGeometry(pageBytes: 1 << pageShift, hugePageBytes: 1 << (pageShift + order)))

@@ -133,6 +133,14 @@ package enum Directory {
     return String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
+  /// Writes a file anew.
+  package static func writeFile(_ path: String, _ text: String) throws(SystemError) {
+    let file = Descriptor(
+      owning: try checked("writing \(path)") { open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666) })
+    var bytes = Array(text.utf8)
+    while !bytes.isEmpty { bytes.removeFirst(try checked("writing \(path)") { write(file.raw, bytes, bytes.count) }) }
+  }
+
   package static func remove(_ path: String) { rmdir(path) }
   package static func removeFile(_ path: String) { unlink(path) }
 }

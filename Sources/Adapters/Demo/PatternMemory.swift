@@ -1,7 +1,8 @@
 package import Domain
 internal import Glibc
+internal import Synchronization
 
-/// Guest memory of the demo's tenant: a memfd, mapped shared, whose pages hold what their number, a seed and a version say.
+/// Guest memory of the demo's and the benchmark's tenants: a memfd, mapped shared, whose pages hold what their number, a seed and a version say.
 /// So every byte can be checked later without a second copy.
 package final class PatternMemory: @unchecked Sendable {
   // `versions` belongs to the thread that writes; see `increment`
@@ -12,13 +13,16 @@ package final class PatternMemory: @unchecked Sendable {
   package let file: Descriptor
   package let pageCount: Int
   package let address: UInt64
+  package var bytes: Int { mapping.count }
   private let mapping: MemoryMapping
   private let geometry: PageGeometry
   private let seed: UInt64
+  private let zeroRun: Int?
   /// How often each page was written after it was filled.
   private var versions: [UInt32]
 
-  package init(pageCount: Int, geometry: PageGeometry, seed: UInt64) throws(SystemError) {
+  /// - Parameter zeroRun: zero pages come in runs of so many, and there is no text; nil mixes all kinds page by page.
+  package init(pageCount: Int, geometry: PageGeometry, seed: UInt64, zeroRun: Int? = nil) throws(SystemError) {
     let flags = UInt32(MFD_CLOEXEC) | UInt32(MFD_ALLOW_SEALING)
     let file = Descriptor(owning: try checked("memfd_create") { memfd_create("swap-monitor-demo", flags) })
     let bytes = geometry.bytes(inPages: pageCount)
@@ -29,23 +33,51 @@ package final class PatternMemory: @unchecked Sendable {
     self.pageCount = pageCount
     self.geometry = geometry
     self.seed = seed
+    self.zeroRun = zeroRun
     address = UInt64(UInt(bitPattern: mapping.address))
     versions = [UInt32](repeating: 0, count: pageCount)
   }
 
-  /// Half of the pages are random, a quarter text-like, a quarter zero.
+  /// A quarter of the pages are zero, a quarter text-like where there is text, the others random.
   package func kind(of page: Int) -> Kind {
-    switch SplitMix.mix(seed ^ UInt64(page)) & 3 {
+    switch SplitMix.mix(seed ^ UInt64(page / (zeroRun ?? 1))) & 3 {
     case 0: .zero
-    case 1: .text
+    case 1 where zeroRun == nil: .text
     default: .random
     }
   }
 
   package func fill(_ pages: Range<Int>) {
-    for page in pages where kind(of: page) != .zero { expect(page, into: words(page)) }
-    // Zero pages are written too: they hold memory until trim finds them.
+    for page in pages where kind(of: page) != .zero {
+      versions[page] = 0
+      expect(page, into: words(page))
+    }
+    fillZeros(pages)
+  }
+
+  /// Zero pages are written too: they hold memory until trim finds them.
+  package func fillZeros(_ pages: Range<Int>) {
     for page in pages where kind(of: page) == .zero { words(page)[0] = 0 }
+  }
+
+  /// Removes pages as a guest does that needs them no more.
+  package func remove(_ pages: Range<Int>) throws(SystemError) {
+    let (start, bytes) = (words(pages.lowerBound), geometry.bytes(inPages: pages.count))
+    try checked("madvise(MADV_REMOVE)") { madvise(start, bytes, MADV_REMOVE) }
+  }
+
+  /// Asks the kernel to swap everything out.
+  package func pageOut() throws(SystemError) {
+    try checked("madvise(MADV_PAGEOUT)") { madvise(mapping.address, mapping.count, Self.MADV_PAGEOUT) }
+  }
+
+  private static let MADV_PAGEOUT: Int32 = 21
+
+  /// Which pages have data, by the kernel's word, without touching any.
+  package func resident() throws(SystemError) -> [Bool] {
+    var vector = [UInt8](repeating: 0, count: pageCount)
+    try checked("mincore") { mincore(mapping.address, mapping.count, &vector) }
+    return vector.map { $0 & 1 == 1 }
   }
 
   /// Reads one word of a page, as a guest would.
@@ -56,7 +88,7 @@ package final class PatternMemory: @unchecked Sendable {
     let start = clock.nowNanoseconds
     let word = words(page)[Self.touchedWord]
     let end = clock.nowNanoseconds
-    sink ^= word
+    sink.store(word, ordering: .relaxed)
     return end - start
   }
 
@@ -83,7 +115,7 @@ package final class PatternMemory: @unchecked Sendable {
 
   private static let touchedWord = 8
   private static let versionWord = 3
-  private var sink: UInt64 = 0
+  private let sink = Atomic<UInt64>(0)
 
   private static let vocabulary: [UInt64] = [
     "the page ", "memory, ", "machine ", "returns.", " of idle", "virtual ", " a fault", "\n- swap: ",

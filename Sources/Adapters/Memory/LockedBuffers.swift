@@ -8,6 +8,7 @@ package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thre
   private let mapping: MemoryMapping
   private let geometry: PageGeometry
   private let hasher: PageHasher
+  private var checksums: [PageChecksum] = []
 
   package init(pages: Int, geometry: PageGeometry, hasher: PageHasher) throws(SystemError) {
     mapping = try MemoryMapping(
@@ -20,7 +21,17 @@ package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thre
     mlock(address, mapping.count)
   }
 
-  package func checksum(at index: Int) -> PageChecksum { pageChecksum(self.page(index), geometry, hasher) }
+  package func checksum(at index: Int) -> PageChecksum {
+    index < checksums.count ? checksums[index] : pageChecksum(self.page(index), geometry, hasher)
+  }
+
+  /// Computes the checksums of its first pages beforehand: who reads has the time.
+  func computeChecksums(_ pages: Int) {
+    for index in checksums.count..<max(pages, checksums.count) { checksums.append(checksum(at: index)) }
+  }
+
+  /// Its content changes.
+  func forgetChecksums() { checksums.removeAll(keepingCapacity: true) }
 
   func page(_ index: Int) -> UnsafeMutableRawPointer { address + geometry.bytes(inPages: index) }
 }

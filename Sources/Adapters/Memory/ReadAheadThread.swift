@@ -106,6 +106,7 @@ package final class ReadAheadThread: ReadAhead, @unchecked Sendable {
   private static func read(_ request: Request, from file: SwapFileStore) -> ReadCompletion<LockedBuffer> {
     do throws(PortFailure) {
       try file.read(request.slots, into: request.buffer)
+      request.buffer.computeChecksums(request.slots.count)
       return ReadCompletion(slots: request.slots, buffer: request.buffer, failure: nil)
     } catch { return ReadCompletion(slots: request.slots, buffer: request.buffer, failure: error) }
   }

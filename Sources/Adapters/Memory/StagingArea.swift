@@ -48,12 +48,7 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `area`
 
   package func reserve(_ pages: Int) -> Bool { account.reserve(pages) }
 
-  package func isZero(_ page: PageIndex) -> Bool {
-    // Safety: a page of the mapping, page aligned; records say that it is staged.
-    let words = address(of: page).assumingMemoryBound(to: SIMD8<UInt64>.self)
-    for index in 0..<(geometry.pageBytes / 64) where words[index] != .zero { return false }
-    return true
-  }
+  package func isZero(_ page: PageIndex) -> Bool { isZeroPage(address(of: page), geometry) }
 
   package func checksum(of page: PageIndex) -> PageChecksum { pageChecksum(address(of: page), geometry, hasher) }
 
@@ -94,6 +89,13 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `area`
     guard let area else { preconditionFailure("staging memory is used before it is made") }
     return area
   }
+}
+
+func isZeroPage(_ page: UnsafeRawPointer, _ geometry: PageGeometry) -> Bool {
+  // Safety: a mapped page, page aligned, that outlives this call.
+  let words = page.assumingMemoryBound(to: SIMD8<UInt64>.self)
+  for index in 0..<(geometry.pageBytes / 64) where words[index] != .zero { return false }
+  return true
 }
 
 func pageChecksum(_ page: UnsafeRawPointer, _ geometry: PageGeometry, _ hasher: PageHasher) -> PageChecksum {

@@ -1,17 +1,18 @@
 package import Domain
 internal import Glibc
+internal import Synchronization
 
 /// A tenant's swap file: unnamed, so that no name clashes, nobody else can open it, and the kernel deletes it with its last
 /// holder. Written and read past the page cache (O_DIRECT) where the filesystem can; else synced and dropped from it.
 package final class SwapFileStore: SwapFile, @unchecked Sendable {
-  // pread and pwrite are safe from any thread; `isDirect` only falls, in `write`
+  // pread and pwrite are safe from any thread
   package let file: Descriptor
   private let geometry: PageGeometry
   private let staging: StagingArea
   private let floor: FreeDiskFloor
   private let account: PageAccount
-  private var isDirect: Bool
-  private var vectors: [iovec] = []
+  /// Only falls, in `write`.
+  private let isDirect: Atomic<Bool>
 
   /// - Parameters:
   ///   - slots: how many the file may come to have.
@@ -21,7 +22,9 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
     limit: SharedPageLimit? = nil
   ) throws(SystemError) {
     account = PageAccount(capacity: slots, limit: limit)
-    (file, isDirect) = try Self.create(in: directory)
+    let (file, isDirect) = try Self.create(in: directory)
+    self.file = file
+    self.isDirect = Atomic(isDirect)
     self.geometry = geometry
     self.staging = staging
     self.floor = floor
@@ -35,7 +38,7 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
     account = PageAccount(capacity: slots, limit: limit)
     account.adopt(file, geometry)
     self.file = file
-    isDirect = fcntl(file.raw, F_GETFL) & O_DIRECT != 0
+    isDirect = Atomic(fcntl(file.raw, F_GETFL) & O_DIRECT != 0)
     self.geometry = geometry
     self.staging = staging
     self.floor = floor
@@ -52,11 +55,12 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
     let offset = geometry.bytes(inPages: slots.lowerBound.rawValue)
     var done = 0
     while done < bytes {
-      fillVectors(pages, fromByte: done)
+      let vectors = vectors(pages, fromByte: done)
+      let wasDirect = isDirect.load(ordering: .relaxed)
       let (count, errorNumber) = retryingInterrupts {
         pwritev(file.raw, vectors, Int32(vectors.count), offset + done)
       }
-      if count < 0 && errorNumber == EINVAL && isDirect {
+      if count < 0 && errorNumber == EINVAL && wasDirect {
         // The filesystem takes the flag and not the write: through the page cache then.
         try setBuffered()
         continue
@@ -69,17 +73,18 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   }
 
   package func makeDurable() throws(PortFailure) {
-    guard !isDirect else { return }
+    guard !isDirect.load(ordering: .relaxed) else { return }
     let (result, errorNumber) = retryingInterrupts { fdatasync(file.raw) }
     if result != 0 { throw PortFailure(.flushSwapFile, errorNumber: errorNumber) }
     posix_fadvise(file.raw, 0, 0, POSIX_FADV_DONTNEED)
   }
 
   package func read(_ slots: SlotRange, into buffer: LockedBuffer) throws(PortFailure) {
+    buffer.forgetChecksums()
     let bytes = UnsafeMutableRawBufferPointer(start: buffer.address, count: geometry.bytes(inPages: slots.count))
     let offset = geometry.bytes(inPages: slots.lowerBound.rawValue)
     try readAll(file, bytes, at: offset, operation: .readSwapFile)
-    if !isDirect { posix_fadvise(file.raw, offset, bytes.count, POSIX_FADV_DONTNEED) }
+    if !isDirect.load(ordering: .relaxed) { posix_fadvise(file.raw, offset, bytes.count, POSIX_FADV_DONTNEED) }
   }
 
   package func punch(_ slots: SlotRange) throws(PortFailure) {
@@ -103,8 +108,8 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   private func numbers(_ slots: SlotRange) -> Range<Int> { slots.lowerBound.rawValue..<slots.upperBound.rawValue }
 
   /// Consecutive pages make one vector.
-  private func fillVectors(_ pages: [PageIndex], fromByte start: Int) {
-    vectors.removeAll(keepingCapacity: true)
+  private func vectors(_ pages: [PageIndex], fromByte start: Int) -> [iovec] {
+    var vectors: [iovec] = []
     var index = start >> geometry.pageShift
     while index < pages.count, vectors.count < Self.vectorLimit {
       let first = pages[index]
@@ -113,19 +118,20 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
       vectors.append(iovec(iov_base: staging.address(of: first), iov_len: geometry.bytes(inPages: count)))
       index += count
     }
+    return vectors
   }
 
   /// IOV_MAX of <limits.h>.
   private static let vectorLimit = 1024
 
   private func setBuffered() throws(PortFailure) {
-    isDirect = false
+    isDirect.store(false, ordering: .relaxed)
     if fcntl(file.raw, F_SETFL, fcntl(file.raw, F_GETFL) & ~O_DIRECT) != 0 {
       throw PortFailure(.writeSwapFile, errorNumber: errno)
     }
   }
 
-  private static func create(in directory: String) throws(SystemError) -> (Descriptor, isDirect: Bool) {
+  static func create(in directory: String) throws(SystemError) -> (Descriptor, isDirect: Bool) {
     for (flags, isDirect) in [(O_DIRECT, true), (0, false)] {
       let raw = open(directory, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC | flags, 0)
       if raw >= 0 {

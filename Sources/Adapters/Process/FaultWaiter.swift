@@ -1,3 +1,4 @@
+internal import Domain
 internal import Glibc
 
 /// Waits for userfaultfds to have something to read, or for a wake-up.
@@ -6,6 +7,8 @@ package struct FaultWaiter {
   package private(set) var ready: [Int] = []
   private var polls: [pollfd] = []
   private let wakeUp: WakeUp
+  private let clock = SystemClock()
+  private var spin = BurstSpin()
 
   package init(wakeUp: WakeUp) {
     self.wakeUp = wakeUp
@@ -18,16 +21,16 @@ package struct FaultWaiter {
     ready.removeAll()
   }
 
-  /// - Parameter timeoutNanoseconds: nil waits for ever.
+  /// - Parameters:
+  ///   - timeoutNanoseconds: nil waits for ever.
+  ///   - servedSomething: since the last wait; another fault may follow at once.
   /// - Returns: false when the time is up.
-  package mutating func wait(timeoutNanoseconds: UInt64?) -> Bool {
-    var count: Int32
-    if let timeout = timeoutNanoseconds {
-      var time = timespec(tv_sec: Int(timeout / 1_000_000_000), tv_nsec: Int(timeout % 1_000_000_000))
-      count = ppoll(&polls, nfds_t(polls.count), &time, nil)
-    } else {
-      count = ppoll(&polls, nfds_t(polls.count), nil, nil)
+  package mutating func wait(timeoutNanoseconds: UInt64?, servedSomething: Bool = false) -> Bool {
+    var count: Int32 = 0
+    if servedSomething, spin.begin(now: clock.nowNanoseconds) {
+      repeat { count = poll(timeoutNanoseconds: 0) } while count == 0 && spin.goesOn(now: clock.nowNanoseconds)
     }
+    if count == 0 { count = poll(timeoutNanoseconds: timeoutNanoseconds) }
     if count < 0 { count = 1 }  // a signal: look
     if polls[polls.count - 1].revents != 0 { wakeUp.clear() }
     ready.removeAll(keepingCapacity: true)
@@ -39,6 +42,12 @@ package struct FaultWaiter {
       usleep(Self.errorPauseMicroseconds)
     }
     return count > 0
+  }
+
+  private mutating func poll(timeoutNanoseconds: UInt64?) -> Int32 {
+    guard let timeout = timeoutNanoseconds else { return ppoll(&polls, nfds_t(polls.count), nil, nil) }
+    var time = timespec(tv_sec: Int(timeout / 1_000_000_000), tv_nsec: Int(timeout % 1_000_000_000))
+    return ppoll(&polls, nfds_t(polls.count), &time, nil)
   }
 
   /// Keeps a client that clears the flag all the time from costing a processor.

@@ -1,8 +1,8 @@
 /// What `--help` says.
 enum Help {
   static let commands: Set<String> = [
-    "demo", "torture", "serve", "list", "status", "enable", "trim", "out", "disable", "unregister", "upgrade", "attach",
-    "detach", "install",
+    "demo", "torture", "bench", "serve", "list", "status", "enable", "trim", "out", "disable", "unregister", "upgrade",
+    "attach", "detach", "install",
   ]
 
   static let main = """
@@ -12,6 +12,7 @@ enum Help {
 
       demo                  watch a gigabyte of a process go to disk and come back, every byte checked
       torture               kill a daemon's worker again and again, and check that nothing is lost
+      bench                 measure each kind of work, beside what this machine can do at best
       serve                 run the daemon (VMMs and other programs register with it, see PROTOCOL.md)
       attach PID            make a running virtual machine (or other process) a tenant, as it is
       detach TENANT         bring everything back, and leave it as it was
@@ -31,7 +32,8 @@ enum Help {
       swap-monitor status --watch
       swap-monitor disable vm1
 
-    All but serve, demo, torture and install speak to a running daemon; --socket PATH or $SWAP_MONITOR_SOCKET says where it listens.
+    All but serve, demo, torture, bench and install speak to a running daemon; --socket PATH or $SWAP_MONITOR_SOCKET says
+    where it listens.
     'swap-monitor COMMAND --help' tells more of each. --version prints the version.
 
     What takes longer than half a second shows how far it is, on a terminal. With --json every command but serve answers
@@ -171,6 +173,29 @@ enum Help {
 
     Recovery is the time from a kill until a fresh connection's status is answered, and every writer has finished a round
     (512 increments, one of them on any page) that it began after the kill.
+    """
+
+  static let bench = """
+    Usage: swap-monitor bench [--memory SIZE] [--runs N] [--only ROWS] [OPTIONS]
+
+    Starts a daemon and a tenant process, has all of its memory moved, trimmed, written out and brought back, touches random
+    pages, and compares every page after each return. Beside each figure stands the limit: what bare loops in this program,
+    in one thread or two (the better one), do with the same pages on this machine, measured in turn with it. A ratio that
+    reaches the mark holds. Exit code 1 when a page came back wrong; a mark that is missed is no failure.
+
+      --memory SIZE         how much memory the tenant has (default 1G); free RAM for three times as much is needed
+      --runs N              how often everything is measured; the medians count, and min and max are shown (default 5)
+      --zero-run N          how many zero pages lie together, of which a quarter of the memory is made (default 1; and 64 for
+                            another row of trim)
+      --only ROWS           these rows alone: their names, or how they begin, separated by commas
+      --swap-dir DIR        where swap files are made (default: as for serve)
+      --compare kernel-swap as root: also MADV_PAGEOUT into a swap file of its own, and touches of what is there
+      --plot FILE           ours, marks and reference beside the limits as an SVG image
+      --json                one JSON object: {"rows": [{"name", "unit", "ours", "limit", "ratio", "mark", "holds", ...}]}
+
+    Cold files take root, who may drop the page cache. Let nothing else run meanwhile.
+
+      swap-monitor bench --memory 256M --runs 3 --only move,fault
     """
 
   static let list = """

@@ -14,6 +14,7 @@ struct LinuxPorts: TenantPorts {
   let mappingSearch: MappingSearch
   let freezer: TenantFreezer
   let headroom: TenantHeadroom
+  let helper = HelperThread()
   let clock = SystemClock()
   let holdings: TenantHoldings
 

@@ -13,6 +13,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   /// At a time: faults that come meanwhile wait.
   static let releaseLimit = 256
   static let releaseDelayNanoseconds: UInt64 = 2_000_000
+  /// While faults come, no more than this at a time: the next one waits for it.
+  static let releasedBetweenFaults = 16
   /// When faults that wait for another try get it.
   static let retryDelayNanoseconds: UInt64 = 200_000
   static let triesAfterRemove = 32
@@ -226,6 +228,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     var watched: [UserfaultProcess] = []
     var ready: [UserfaultProcess] = []
     var timeout: UInt64?
+    var hasServed = false
     let log = Log.Limited(log)
     waitUntilOpen()
     while !mustEnd {
@@ -234,12 +237,13 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         watched = processes
         waiter.watch(processes.map(\.userfaultfd))
       }
-      let somethingCame = waiter.wait(timeoutNanoseconds: timeout)
+      let somethingCame = waiter.wait(timeoutNanoseconds: timeout, servedSomething: hasServed)
       faultLane.enter()
       defer { faultLane.leave() }
       ready.removeAll(keepingCapacity: true)
       for number in waiter.ready { ready.append(watched[number]) }
       var report = service.step(ready)
+      hasServed = report.events > 0
       // Until a remover has run on, nothing can be installed; and one that removes without pause soon waits again. In between
       // is when faults are to be served, so they are tried before the next read lets it on.
       if report.removes > 0 {
@@ -259,17 +263,22 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         log.warning("tenant \(name): \(ProtocolError(failure).message)")
       }
       let releasable = memory.ledger.counts.releasable
-      if releasable >= Self.releaseThreshold || releasable > 0 && !somethingCame { releaseStaging() }
+      if !somethingCame, releasable > 0 {
+        releaseStaging(limit: Self.releaseLimit)
+      } else if releasable >= Self.releaseThreshold {
+        releaseStaging(limit: Self.releasedBetweenFaults)
+      }
       if report.waiting > 0 {
         timeout = report.failure == nil ? Self.retryDelayNanoseconds : Self.failureDelayNanoseconds
       } else {
-        timeout = memory.ledger.counts.releasable > 0 ? Self.releaseDelayNanoseconds : nil
+        let left = memory.ledger.counts.releasable
+        timeout = left == 0 ? nil : left >= Self.releaseThreshold ? 0 : Self.releaseDelayNanoseconds
       }
     }
   }
 
-  private func releaseStaging() {
-    do throws(PortFailure) { _ = try memory.releaseStaging(limit: Self.releaseLimit) } catch {
+  private func releaseStaging(limit: Int) {
+    do throws(PortFailure) { _ = try memory.releaseStaging(limit: limit) } catch {
       log.warning("tenant \(name): \(ProtocolError(error).message)")
     }
   }
@@ -343,6 +352,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       }
       if let out = work as? OutJob<LinuxPorts> { report(out) }
       waits.end()
+      memory.ports.helper.end()
       finishProgress(work)
       if case .unreadable? = result.failure { reportUnreadable() }
       jobEnded(result)

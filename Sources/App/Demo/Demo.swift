@@ -57,7 +57,7 @@ enum Demo {
   }
 
   /// The daemon needs a moment until it listens.
-  private static func connect(to path: String, _ daemon: ChildProcess) throws -> Client {
+  static func connect(to path: String, _ daemon: ChildProcess) throws -> Client {
     let clock = SystemClock()
     let deadline = clock.nowNanoseconds + 10_000_000_000
     while true {

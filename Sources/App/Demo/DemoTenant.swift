@@ -28,12 +28,7 @@ enum DemoTenant {
     }
     let nanoseconds = SystemClock().nowNanoseconds - start
     let userfaultfd = try makeUserfaultfd()
-    let bytes = UInt64(geometry.bytes(inPages: pageCount))
-    _ = try client.ask(
-      [
-        "op": "register", "protocol": 1, "tenant": .string(Demo.tenantName), "freeze": "signal",
-        "regions": [["address": .unsigned(memory.address), "size": .unsigned(bytes), "memfd": 0, "offset": 0]],
-      ], descriptors: [userfaultfd.descriptor, memory.file])
+    try register(memory, as: Demo.tenantName, client, userfaultfd.descriptor)
     say([
       "registered": true, "nanoseconds": .int(Int(nanoseconds)), "user_mode_only": .bool(userfaultfd.isUserModeOnly),
     ])
@@ -44,7 +39,17 @@ enum DemoTenant {
 
   private static let chunkPages = 8192
 
-  private static func makeUserfaultfd() throws(Demo.Failure) -> Userfaultfd.Created {
+  static func register(
+    _ memory: PatternMemory, as name: String, freeze: FreezeMode = .signal, _ client: Client, _ userfaultfd: Descriptor
+  ) throws(Client.Failure) {
+    _ = try client.ask(
+      [
+        "op": "register", "protocol": 1, "tenant": .string(name), "freeze": .string(freeze.rawValue),
+        "regions": [["address": .unsigned(memory.address), "size": .int(memory.bytes), "memfd": 0, "offset": 0]],
+      ], descriptors: [userfaultfd, memory.file])
+  }
+
+  static func makeUserfaultfd() throws(Demo.Failure) -> Userfaultfd.Created {
     do throws(SystemError) { return try Userfaultfd.create() } catch {
       throw Demo.Failure(message: "the tenant gets no userfaultfd: \(Userfaultfd.advice(for: error))")
     }
@@ -91,7 +96,7 @@ enum DemoTenant {
     return latencies
   }
 
-  private static func say(_ members: [String: JSONValue]) {
+  static func say(_ members: [String: JSONValue]) {
     Console.write(String(decoding: JSONValue.object(members).bytes, as: UTF8.self) + "\n")
   }
 }

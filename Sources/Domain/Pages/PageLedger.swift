@@ -480,20 +480,40 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
 
   // MARK: Giving staging memory back
 
-  /// Takes the next run of staged copies that nobody needs. To be called under the gate, shared or exclusive, and the
-  /// memory given back before it is let go: a move into the same pages can't come between.
+  /// Takes the next staged copies that nobody needs: as far as no needed one lies between, however many pages have none, so
+  /// that scattered ones are given back together. To be called under the gate, shared or exclusive, and the memory given
+  /// back before it is let go: a move into the same pages can't come between.
   package func takeReleasable(limit: Int) -> PageRange? {
     locked {
       guard books.releasable.count > 0 else { return nil }
       // Round and round, so that looking for a run does not begin anew each time.
       guard
-        let run = books.releasable.nextRun(from: books.releaseCursor, before: pageCount, limit: limit)
-          ?? books.releasable.nextRun(from: 0, before: pageCount, limit: limit)
+        let run = nextReleasable(from: books.releaseCursor, limit: limit)
+          ?? nextReleasable(from: 0, limit: limit)
       else { return nil }
       books.releaseCursor = run.upperBound
       books.releasable.remove(run)
-      return pages(run)
+      return PageIndex(run.lowerBound)..<PageIndex(run.upperBound)
     }
+  }
+
+  private func nextReleasable(from start: Int, limit: Int) -> Range<Int>? {
+    guard let first = books.releasable.nextMember(from: start) else { return nil }
+    let bound = min(books.staged.nextMember(from: first) ?? pageCount, first + limit)
+    var end = first
+    while let next = books.releasable.nextMember(from: end), next < bound, !hasPunching(end..<next) {
+      end = min(books.releasable.nextGap(from: next) ?? pageCount, bound)
+    }
+    return first..<end
+  }
+
+  private func hasPunching(_ range: Range<Int>) -> Bool {
+    var position = range.lowerBound
+    while let found = books.recorded.nextMember(from: position), found < range.upperBound {
+      if table.record(of: PageIndex(found)).state == .punching { return true }
+      position = found + 1
+    }
+    return false
   }
 
   // MARK: Inside

@@ -151,6 +151,7 @@ package protocol TenantPorts: Sendable {
   associatedtype Process: MonitoredProcess where Process.Buffer == File.Buffer
   associatedtype Stopper: Freezer
   associatedtype Headroom: MemoryHeadroom
+  associatedtype Hands: Helper
   associatedtype Time: Clock
 
   var table: Table { get }
@@ -167,6 +168,7 @@ package protocol TenantPorts: Sendable {
   func strangeMappings() -> [StrangeMapping]
   var freezer: Stopper { get }
   var headroom: Headroom { get }
+  var helper: Hands { get }
   var clock: Time { get }
   /// Makes the staging memory that `enable` fills, where there is none.
   func createStaging() throws(PortFailure)

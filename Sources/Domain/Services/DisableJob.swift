@@ -17,6 +17,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   package private(set) var shortage: MemoryShortage?
   private let memory: TenantMemory<Ports>
   private let cleansUpGradually: Bool
+  private var returns: PageReturn<Ports> { PageReturn(memory: memory) }
   private var phase = Phase.staging
   private var stagingCursor = PageIndex(0)
   private var fileCursor = SwapSlot(0)
@@ -73,27 +74,38 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   private mutating func installFromStaging() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
     let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
-    guard hasRoom(for: min(limit, memory.ledger.counts.staged), fromFile: false) else { return try waitForRoom() }
-    let stop: InstallResult.Stop? = memory.ports.gate.shared {
-      guard let run = nextStagedRun(limit: limit) else {
-        phase = .file
-        return nil
-      }
-      return install(run, from: .staging, by: process)
+    guard let first = stagedWindow(from: stagingCursor, limit: limit) else {
+      phase = .file
+      return .again
     }
-    do throws(PortFailure) {
-      _ = try memory.releaseStaging(limit: memory.map.geometry.hugePagePages)
-    } catch { throw .port(error) }
+    // While faults come, one processor is theirs.
+    let second = limit < sizer.largest ? nil : stagedWindow(from: first.upperBound, limit: limit)
+    let most = min(first.count + (second?.count ?? 0), memory.ledger.counts.staged)
+    guard hasRoom(for: most, fromFile: false) else { return try waitForRoom() }
+    var outcomes: [PageReturn<Ports>.Outcome] = []
+    if let second {
+      let returns = returns
+      let (left, right) = memory.ports.helper.both {
+        returns.bringBack(first, by: process)
+      } _: {
+        returns.bringBack(second, by: process)
+      }
+      outcomes = [left, right]
+    } else {
+      outcomes = [returns.bringBack(first, by: process)]
+    }
+    for outcome in outcomes { pages += outcome.pages }
+    if let failure = outcomes.lazy.compactMap(\.failure).first { throw .port(failure) }
+    let stop = outcomes.lazy.compactMap(\.stop).first
+    stagingCursor = stop == nil ? (second ?? first).upperBound : first.lowerBound
     return try next(after: stop)
   }
 
-  /// The next staged pages, cut at their region's end.
-  private mutating func nextStagedRun(limit: Int) -> PageRange? {
+  /// So many pages from the next staged one on, cut at their region's end.
+  private func stagedWindow(from start: PageIndex, limit: Int) -> PageRange? {
     let end = PageIndex(memory.map.pageCount)
-    guard let run = memory.ledger.nextStaged(from: stagingCursor, before: end, limit: limit) else { return nil }
-    stagingCursor = run.lowerBound
-    let region = memory.map.regions[memory.map.regionIndex(of: run.lowerBound)]
-    return run.lowerBound..<min(run.upperBound, region.pages.upperBound)
+    guard let first = memory.ledger.nextStaged(from: start, before: end, limit: 1)?.lowerBound else { return nil }
+    return first..<min(first + limit, memory.map.regions[memory.map.regionIndex(of: first)].pages.upperBound)
   }
 
   // MARK: From the file
@@ -228,47 +240,13 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
 
   // MARK: Both
 
-  /// Installs and records; to be called under the shared gate.
+  /// To be called under the shared gate.
   private mutating func install(
     _ run: PageRange, from source: PageSource<Ports.File.Buffer>, by process: Ports.Process
   ) -> InstallResult.Stop? {
-    let result = process.install(run, from: source)
-    let isUnmapped = result.stop == .failed(errorNumber: ErrorNumber.noEntry)
-    if isUnmapped, result.installed == 0 { return putBack(run, from: source) }
-    var returned = result.installed
-    if result.stop == .alreadyPresent {
-      // The guest's own content wins. Who waits for it elsewhere is woken by the fault that it has sent.
-      let page = run.lowerBound + result.installed
-      process.wake(page..<(page + 1))
-      returned += 1
-    }
-    if returned > 0 { memory.ledger.pagesReturned(run.lowerBound..<(run.lowerBound + returned)) }
-    pages += returned
-    return isUnmapped ? nil : result.stop
-  }
-
-  /// The process does not map the first page any more. Another may; pages that none does go back into the memfd itself.
-  private mutating func putBack(_ run: PageRange, from source: PageSource<Ports.File.Buffer>) -> InstallResult.Stop? {
-    let processes = memory.ports.processes.filter(\.isAlive)
-    for other in processes {
-      let result = other.install(run, from: source)
-      let isUnmapped = result.stop == .failed(errorNumber: ErrorNumber.noEntry)
-      if isUnmapped, result.installed == 0 { continue }
-      if result.installed > 0 { memory.ledger.pagesReturned(run.lowerBound..<(run.lowerBound + result.installed)) }
-      pages += result.installed
-      if isUnmapped { return nil }
-      return result.stop == .alreadyPresent ? .eventPending : result.stop  // the next step meets it again
-    }
-    // Only what nobody can touch: a page that comes back by a fault meanwhile may have been written by then. (Where all say
-    // that they map it, and none does, the client has unmapped it without a word.)
-    let unmapped = run.prefix { page in !processes.contains { $0.addresses.address(of: page) != nil } }
-    let rest = unmapped.isEmpty ? run : run.lowerBound..<(run.lowerBound + unmapped.count)
-    do throws(PortFailure) { try memory.ports.guest.restore(rest, from: source) } catch {
-      return .failed(errorNumber: error.errorNumber)
-    }
-    memory.ledger.pagesReturned(rest)
-    pages += rest.count
-    return nil
+    let outcome = returns.install(run, from: source, by: process)
+    pages += outcome.pages
+    return outcome.stop
   }
 
   private func next(after stop: InstallResult.Stop?) throws(JobFailure) -> JobStep {

@@ -3,14 +3,16 @@ package struct SwapOutJob<Ports: TenantPorts>: SteppedJob {
   package private(set) var pages = 0
   private let memory: TenantMemory<Ports>
   private var cursor = PageIndex(0)
-  private var checksums: [PageChecksum] = []
 
   package init(memory: TenantMemory<Ports>) { self.memory = memory }
 
   package mutating func step() throws(JobFailure) -> JobStep {
     let ledger = memory.ledger
     guard let batch = ledger.beginWrite(from: cursor, limit: memory.map.geometry.hugePagePages) else {
-      if ledger.counts.staged == 0 { return .finished }
+      if ledger.counts.staged == 0 {
+        do throws(PortFailure) { _ = try memory.releaseStaging(limit: .max) } catch { throw .port(error) }
+        return .finished
+      }
       if cursor > PageIndex(0) {
         cursor = PageIndex(0)
         return .again
@@ -20,22 +22,60 @@ package struct SwapOutJob<Ports: TenantPorts>: SteppedJob {
       if ledger.dropStaleSlots(limit: memory.map.geometry.hugePagePages) { return .again }
       throw .port(PortFailure(.limitSwapFile, errorNumber: ErrorNumber.noSpace))
     }
-    do throws(PortFailure) {
-      // A page that is touched meanwhile may be written as anything: its record has changed then, and the slot is freed.
-      checksums.removeAll(keepingCapacity: true)
-      for page in batch.pages { checksums.append(memory.ports.staging.checksum(of: page)) }
-      try memory.ports.file.write(batch.pages, to: batch.slots)
-      try memory.ports.file.makeDurable()
-    } catch {
-      ledger.writeFailed(batch)
-      throw .port(error)
+    cursor = batch.pages.last.map { $0 + 1 } ?? cursor
+    let other = ledger.beginWrite(from: cursor, limit: memory.map.geometry.hugePagePages)
+    cursor = other?.pages.last.map { $0 + 1 } ?? cursor
+    let half = Half(memory: memory)
+    let (first, second) = memory.ports.helper.both {
+      half.write(batch)
+    } _: {
+      other.map { half.write($0) }
     }
-    pages += memory.ports.gate.exclusive { ledger.writeDurable(batch, checksums: checksums) }
-    if let last = batch.pages.last { cursor = last + 1 }
-    do throws(PortFailure) {
-      _ = try memory.releaseStaging(limit: memory.map.geometry.hugePagePages)
-    } catch { throw .port(error) }
+    try finish([first, second].compactMap { $0 })
     return .again
+  }
+
+  /// After a failed flush nothing is sure that was written since the last good one: so there is one for all that was written.
+  private mutating func finish(_ written: [Half.Written]) throws(JobFailure) {
+    var failure = written.lazy.compactMap(\.failure).first
+    var durable = written.filter { $0.failure == nil }
+    if !durable.isEmpty {
+      do throws(PortFailure) { try memory.ports.file.makeDurable() } catch {
+        failure = failure ?? error
+        durable = []
+      }
+    }
+    for half in written {
+      if durable.contains(where: { $0.batch == half.batch }) {
+        pages += memory.ports.gate.exclusive { memory.ledger.writeDurable(half.batch, checksums: half.checksums) }
+      } else {
+        memory.ledger.writeFailed(half.batch)
+      }
+    }
+    if let failure { throw .port(failure) }
+  }
+
+  /// One pair of hands.
+  private struct Half: Sendable {
+    struct Written: Sendable {
+      let batch: WriteBatch
+      var checksums: [PageChecksum] = []
+      var failure: PortFailure?
+    }
+
+    let memory: TenantMemory<Ports>
+
+    /// A page that is touched meanwhile may be written as anything: its record has changed then, and the slot is freed.
+    func write(_ batch: WriteBatch) -> Written {
+      var written = Written(batch: batch)
+      do throws(PortFailure) {
+        // What the step before has written: the disk is at work for the other one meanwhile.
+        _ = try memory.releaseStaging(limit: 2 * memory.map.geometry.hugePagePages)
+        written.checksums = batch.pages.map { memory.ports.staging.checksum(of: $0) }
+        try memory.ports.file.write(batch.pages, to: batch.slots)
+      } catch { written.failure = error }
+      return written
+    }
   }
 
   package mutating func abort() {}

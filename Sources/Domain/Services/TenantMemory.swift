@@ -79,8 +79,9 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
     while released < limit {
       let before = released
       try ports.gate.shared { () throws(PortFailure) in
-        for _ in 0..<Self.runsPerHold where released < limit {
-          let most = min(limit - released, map.geometry.hugePagePages)
+        let end = before + min(map.geometry.hugePagePages, limit - before)
+        for _ in 0..<Self.runsPerHold where released < end {
+          let most = end - released
           guard let run = ledger.takeReleasable(limit: most) else { break }
           try ports.staging.release(run)
           released += run.count

@@ -10,54 +10,74 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
   package var pages: Int { zeroPages + unchangedPages }
   private let memory: TenantMemory<Ports>
   private var cursor = PageIndex(0)
-  private var examined: [PageRange] = []
-  private var zero: [PageIndex] = []
-  private var unchanged: [PageIndex] = []
 
   package init(memory: TenantMemory<Ports>) { self.memory = memory }
 
   package mutating func step() throws(JobFailure) -> JobStep {
-    zero.removeAll(keepingCapacity: true)
-    unchanged.removeAll(keepingCapacity: true)
-    examined.removeAll(keepingCapacity: true)
-    var compared = 0
-    let end = PageIndex(memory.map.pageCount)
-    while compared < Self.pagesPerStep,
-      let run = memory.ledger.nextStaged(from: cursor, before: end, limit: Self.pagesPerStep - compared)
-    {
-      for page in run { examine(page) }
-      examined.append(run)
-      compared += run.count
-      cursor = run.upperBound
+    let runs = takeRuns()
+    // What the step before has dropped is given back meanwhile. (Two who punch one memfd stand in each other's way.)
+    let (memory, search) = (memory, Search(memory: memory))
+    let (failure, found) = memory.ports.helper.both {
+      Self.release(memory, all: runs.isEmpty)
+    } _: {
+      search.trim(runs)
     }
-    guard compared > 0 else { return .finished }
-    examinedPages += compared
-    drop()
-    do throws(PortFailure) {
-      _ = try memory.releaseStaging(limit: Self.pagesPerStep)
-    } catch { throw .port(error) }
-    return .again
+    zeroPages += found.zeroPages
+    unchangedPages += found.unchangedPages
+    examinedPages += runs.reduce(0) { $0 + $1.count }
+    if let failure { throw .port(failure) }
+    return runs.isEmpty ? .finished : .again
   }
 
   package mutating func abort() {}
 
-  /// Without the gate: a staged page's content does not change while it is staged. One that is touched meanwhile may read
-  /// as anything here, which `drop` finds out.
-  private mutating func examine(_ page: PageIndex) {
-    let record = memory.ledger.record(of: page)
-    if memory.ports.staging.isZero(page) {
-      zero.append(page)
-    } else if record.slotIsValid, memory.ports.staging.checksum(of: page) == memory.ledger.checksum(of: page) {
-      unchanged.append(page)
+  private mutating func takeRuns() -> [PageRange] {
+    var runs: [PageRange] = []
+    var left = Self.pagesPerStep
+    let end = PageIndex(memory.map.pageCount)
+    while left > 0, let run = memory.ledger.nextStaged(from: cursor, before: end, limit: left) {
+      runs.append(run)
+      left -= run.count
+      cursor = run.upperBound
     }
+    return runs
   }
 
-  private mutating func drop() {
-    memory.ports.gate.exclusive {
-      for page in zero where memory.ledger.dropZero(page) { zeroPages += 1 }
-      for page in unchanged where memory.ledger.dropUnchanged(page) { unchangedPages += 1 }
-      // Looking at a copy that was given back meanwhile has filled its hole in staging again.
-      for run in examined { memory.ledger.copyAbandoned(run) }
+  private static func release(_ memory: TenantMemory<Ports>, all: Bool) -> PortFailure? {
+    do throws(PortFailure) { _ = try memory.releaseStaging(limit: all ? .max : pagesPerStep) } catch { return error }
+    return nil
+  }
+
+  private struct Search: Sendable {
+    struct Found: Sendable {
+      var zeroPages = 0
+      var unchangedPages = 0
+    }
+
+    let memory: TenantMemory<Ports>
+
+    func trim(_ runs: [PageRange]) -> Found {
+      var found = Found()
+      if runs.isEmpty { return found }
+      var (zero, unchanged): ([PageIndex], [PageIndex]) = ([], [])
+      // Without the gate: a staged page's content does not change while it is staged. One that is touched meanwhile may read
+      // as anything here, which is found out below.
+      for page in runs.joined() {
+        if memory.ports.staging.isZero(page) {
+          zero.append(page)
+        } else if memory.ledger.record(of: page).slotIsValid,
+          memory.ports.staging.checksum(of: page) == memory.ledger.checksum(of: page)
+        {
+          unchanged.append(page)
+        }
+      }
+      memory.ports.gate.exclusive {
+        for page in zero where memory.ledger.dropZero(page) { found.zeroPages += 1 }
+        for page in unchanged where memory.ledger.dropUnchanged(page) { found.unchangedPages += 1 }
+        // Looking at a copy that was given back meanwhile has filled its hole in staging again.
+        for run in runs { memory.ledger.copyAbandoned(run) }
+      }
+      return found
     }
   }
 }

@@ -11,6 +11,7 @@ package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belon
   package let readAhead: SimulatedReadAhead
   package let freezer: SimulatedFreezer
   package let headroom: SimulatedHeadroom
+  package let helper: SimulatedHelper
   package let clock: SimulatedClock
   package var processes: [SimulatedProcess] { kernel.processes.filter(\.isKnown) }
 
@@ -28,6 +29,7 @@ package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belon
       kernel: kernel, file: file, buffers: plan.readBuffers, capacityPages: plan.readBufferPages)
     freezer = SimulatedFreezer(kernel: kernel)
     headroom = SimulatedHeadroom(kernel: kernel, shortagesPerMille: plan.shortagesPerMille)
+    helper = SimulatedHelper(kernel: kernel)
     clock = SimulatedClock(scheduler: kernel.scheduler)
   }
 
@@ -45,6 +47,7 @@ package final class SimulatedPorts: TenantPorts, @unchecked Sendable {  // belon
       kernel: kernel, file: file, buffers: plan.readBuffers, capacityPages: plan.readBufferPages)
     freezer = SimulatedFreezer(kernel: kernel)
     headroom = SimulatedHeadroom(kernel: kernel, shortagesPerMille: plan.shortagesPerMille)
+    helper = SimulatedHelper(kernel: kernel)
     clock = other.clock
   }
 

@@ -59,6 +59,7 @@ final class SimulatedWorker: @unchecked Sendable {  // belongs to whoever holds 
     }
     spawn("events") { self.serveEvents() }
     for number in 0..<plan.readerCount { spawn("reader \(number)") { self.serveFromFile() } }
+    spawn("helper") { self.ports.helper.serve { self.isOver } }
     spawn("releaser") { self.releaseStaging() }
     spawn("cleaner") { self.cleanUp() }
   }

@@ -1,0 +1,70 @@
+internal import Glibc
+
+/// What memory a process of our own holds, as /proc tells it, in bytes.
+package struct ProcessMemory {
+  private let pid: Int32
+
+  package init(of process: ProcessHandle) { pid = process.pid }
+
+  /// Its heap, stacks and the like; locked read buffers too.
+  package var anonymousBytes: Int {
+    let line = readText("/proc/\(pid)/status")?.split(separator: "\n").first { $0.hasPrefix("RssAnon:") }
+    return (line.flatMap { Int($0.filter(\.isNumber)) } ?? 0) << 10
+  }
+
+  /// What its open memfds of this name hold.
+  package func bytes(inMemoryFiles name: String) -> Int {
+    files { $0.hasPrefix("/memfd:\(name) ") }.reduce(0) { sum, path in
+      var status = stat()
+      return stat(path, &status) == 0 ? sum + Int(status.st_blocks) * 512 : sum
+    }
+  }
+
+  /// What the page cache holds of its unnamed files on disk (cachestat(2), Linux 6.5).
+  package var cachedBytes: Int {
+    files { !$0.hasPrefix("/memfd:") && $0.hasSuffix(" (deleted)") }.reduce(0) { sum, path in
+      let raw = open(path, O_RDONLY | O_CLOEXEC)
+      guard raw >= 0 else { return sum }
+      let file = Descriptor(owning: raw)
+      var range: [UInt64] = [0, 0]
+      var counts = [UInt64](repeating: 0, count: 5)  // struct cachestat: in the cache, dirty, ...
+      let result = range.withUnsafeMutableBytes { range in
+        counts.withUnsafeMutableBytes { counts in
+          c_syscall(
+            Self.SYS_cachestat, Int(file.raw), Int(bitPattern: range.baseAddress), Int(bitPattern: counts.baseAddress),
+            0,
+            0)
+        }
+      }
+      return result == 0 ? sum + Int(counts[0]) * sysconf(Int32(_SC_PAGESIZE)) : sum
+    }
+  }
+
+  private static let SYS_cachestat = 451
+
+  /// The paths of its descriptors whose targets are as asked.
+  private func files(_ isAsked: (String) -> Bool) -> [String] {
+    guard let directory = opendir("/proc/\(pid)/fd") else { return [] }
+    defer { closedir(directory) }
+    var found: [String] = []
+    while let entry = readdir(directory) {
+      // Safety: d_name is a C string inside the entry, which lives until the next readdir.
+      let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+      let path = "/proc/\(pid)/fd/\(name)"
+      var target = [CChar](repeating: 0, count: 256)
+      let count = readlink(path, &target, target.count)
+      let text = target.prefix(max(0, count)).map { UInt8(bitPattern: $0) }
+      if isAsked(String(decoding: text, as: UTF8.self)) { found.append(path) }
+    }
+    return found
+  }
+
+  /// Empties the page cache of what is clean, as far as we may.
+  package static func dropCaches() {
+    sync()
+    let raw = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC)
+    guard raw >= 0 else { return }
+    let file = Descriptor(owning: raw)
+    _ = write(file.raw, "1\n", 2)
+  }
+}

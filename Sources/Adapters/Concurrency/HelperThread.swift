@@ -1,0 +1,89 @@
+internal import Domain
+
+/// A thread that takes the second half of a job's steps over; it exists while a job runs.
+package final class HelperThread: Helper, @unchecked Sendable {  // its fields are guarded by `monitor`
+  private enum Work {
+    case none
+    case waiting(@Sendable () -> Void)
+    case begun
+  }
+
+  private let monitor = Monitor()
+  private var work = Work.none
+  private var isEnding = false
+  /// Of who asks, who is one thread at a time.
+  private var thread: Thread?
+
+  package init() {}
+
+  deinit { end() }
+
+  package func both<First, Second: Sendable>(
+    _ first: () -> First, _ second: @escaping @Sendable () -> Second
+  ) -> (First, Second) {
+    guard start() else { return (first(), second()) }
+    let outcome = Outcome<Second>()
+    monitor.withLock {
+      work = .waiting { outcome.value = second() }
+      monitor.wakeAll()
+    }
+    let done = first()
+    let isLeft = monitor.withLock {
+      // The thread may not have had a processor yet: then it is not waited for.
+      if case .waiting = work {
+        work = .none
+        return true
+      }
+      while case .begun = work { monitor.wait() }
+      return false
+    }
+    guard !isLeft, let value = outcome.value else { return (done, second()) }
+    return (done, value)
+  }
+
+  /// Ends the thread; the next work starts it anew.
+  package func end() {
+    monitor.withLock {
+      isEnding = true
+      monitor.wakeAll()
+    }
+    thread?.join()
+    thread = nil
+    monitor.withLock { isEnding = false }
+  }
+
+  private final class Outcome<Value: Sendable>: @unchecked Sendable {  // handed over under `monitor`
+    var value: Value?
+  }
+
+  private func start() -> Bool {
+    if thread != nil { return true }
+    do throws(SystemError) {
+      thread = try Thread(name: "helper") { [unowned self] in run() }
+      return true
+    } catch { return false }
+  }
+
+  private func run() {
+    while let next = take() {
+      next()
+      monitor.withLock {
+        work = .none
+        monitor.wakeAll()
+      }
+    }
+  }
+
+  private func take() -> (@Sendable () -> Void)? {
+    monitor.withLock {
+      while !isEnding {
+        if case .waiting(let next) = work {
+          work = .begun
+          return next
+        }
+        monitor.wait()
+      }
+      return nil
+    }
+  }
+}

@@ -1,0 +1,91 @@
+internal import Adapters
+
+/// The benchmark's table, for people and as JSON.
+struct BenchReport {
+  let plan: BenchPlan
+  let figures: [String: BenchFigures]
+  let mismatches: Int
+
+  /// With what was measured of them.
+  var rows: [(row: BenchRow, figures: BenchFigures)] {
+    plan.rows.compactMap { row in figures[row.name].flatMap { $0.ours.values.isEmpty ? nil : (row, $0) } }
+  }
+
+  var text: String {
+    var table = Table(
+      [
+        "ROW", "UNIT", "OURS", "(MIN-MAX)", "LIMIT", "(MIN-MAX)", "RATIO", "MARK", "HOLDS", "CPU", "LIMIT'S",
+        "REFERENCE", "WORK",
+      ],
+      numbers: [2, 4, 6, 9, 10, 11])
+    for (row, figures) in rows {
+      let limit = figures.limit(row)
+      let holds = figures.holds(row)
+      table.add([
+        row.name, row.unit.rawValue, Self.short(figures.ours.median), Self.spread(figures.ours),
+        limit.map { Self.short($0.series.median) } ?? "", limit.map { Self.spread($0.series) } ?? "",
+        figures.ratio(row).map { ByteSize.decimals($0, 2) } ?? "", Self.mark(row),
+        holds.map { $0 ? "yes" : "NO" } ?? "", Self.processor(figures.ours, row),
+        limit.map { Self.processor($0.series, row) } ?? "", row.reference.map(Self.short) ?? "",
+        [row.what, limit.map { "[limit: \($0.way)]" } ?? ""].filter { !$0.isEmpty }.joined(separator: " "),
+      ])
+    }
+    let held = rows.filter { $0.figures.holds($0.row) == true }.count
+    let asked = rows.filter { $0.row.mark != nil }.count
+    let objections = rows.compactMap { row, figures in figures.objection.map { "\(row.name): \($0)\n" } }.joined()
+    return """
+      \(Machine.description)
+      \(ByteSize.text(UInt64(plan.pageCount) * UInt64(Machine.pageGeometry()?.pageBytes ?? 4096))), \(plan.runs) runs, medians; zero pages in runs of \(plan.zeroRun ?? 1). CPU: seconds a GiB, or µs a page.
+
+      \(table.text)\(objections)
+      \(held) of \(asked) marks hold. \(mismatches == 0 ? "Every page was compared after each return, and is right." : "WRONG: \(mismatches) pages.")
+
+      """
+  }
+
+  var json: JSONValue {
+    [
+      "machine": .string(Machine.description), "pages": .int(plan.pageCount), "runs": .int(plan.runs),
+      "mismatched_pages": .int(mismatches), "verified": .bool(mismatches == 0),
+      "rows": .array(rows.map { Self.json($0.row, $0.figures) }),
+    ]
+  }
+
+  private static func json(_ row: BenchRow, _ figures: BenchFigures) -> JSONValue {
+    func number(_ value: Double?) -> JSONValue { value.map { .number($0) } ?? .null }
+    func spread(_ series: BenchFigures.Series?) -> JSONValue {
+      ["min": number(series?.values.min()), "max": number(series?.values.max())]
+    }
+    let limit = figures.limit(row)
+    return [
+      "name": .string(row.name), "unit": .string(row.unit.rawValue), "ours": .number(figures.ours.median),
+      "limit": number(limit?.series.median), "ratio": number(figures.ratio(row)), "mark": number(row.mark),
+      "holds": figures.holds(row).map { .bool($0) } ?? .null, "ours_spread": spread(figures.ours),
+      "limit_spread": spread(limit?.series), "limit_way": limit.map { .string($0.way) } ?? .null,
+      "cpu_seconds": number(figures.ours.medianProcessorSeconds),
+      "limit_cpu_seconds": number(limit?.series.medianProcessorSeconds), "reference": number(row.reference),
+      "objection": figures.objection.map { .string($0) } ?? .null,
+    ]
+  }
+
+  // MARK: Figures
+
+  /// Three digits.
+  static func short(_ value: Double) -> String {
+    ByteSize.decimals(value, value < 10 ? 2 : value < 100 ? 1 : 0)
+  }
+
+  private static func spread(_ series: BenchFigures.Series) -> String {
+    "\(short(series.values.min() ?? 0))-\(short(series.values.max() ?? 0))"
+  }
+
+  private static func mark(_ row: BenchRow) -> String {
+    guard let mark = row.mark else { return "" }
+    return (row.moreIsBetter ? ">= " : "<= ") + (row.hasLimit ? ByteSize.decimals(mark, 2) : short(mark))
+  }
+
+  private static func processor(_ series: BenchFigures.Series, _ row: BenchRow) -> String {
+    guard let seconds = series.medianProcessorSeconds else { return "" }
+    return row.unit == .gibibytesPerSecond ? "\(short(seconds)) s" : "\(short(seconds * 1e6)) µs"
+  }
+}

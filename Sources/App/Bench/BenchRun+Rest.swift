@@ -1,0 +1,78 @@
+internal import Adapters
+
+/// What tenants cost while nothing happens; and the kernel's own swap for comparison.
+extension BenchRun {
+  private static let crowd = 100
+  private static let crowdPages = 256
+  private static let idleMicroseconds: UInt32 = 5_000_000
+  private static let settleMicroseconds: UInt32 = 200_000
+
+  /// Compared with a small tenant, so that what each has besides does not count.
+  func measureTables() throws {
+    let small = plan.pageCount / 16
+    func bytes() -> Int {
+      SystemClock().sleep(microseconds: Self.settleMicroseconds)
+      return stage.ownBytes + stage.tableBytes
+    }
+    var costs: [[Int]] = []
+    for pages in [small, small, plan.pageCount] {
+      tell("tables")
+      let before = bytes()
+      try withGuest("tables", pages: pages, plan.zeroRun ?? 1) { guest in
+        let ready = bytes()
+        try stage.ask("enable", guest)
+        try stage.ask("out", guest)
+        costs.append([ready - before, bytes() - ready])
+        try stage.ask("disable", guest)
+        try verify(guest)
+      }
+    }
+    let pages = Double(plan.pageCount - small)
+    let ready = Double(costs[2][0] - costs[1][0]) / pages
+    add("tables-ready", nil, max(0, ready))
+    add("tables-out", nil, Double(costs[2][1] - costs[1][1]) / pages + max(0, ready))
+  }
+
+  func measureIdle() throws {
+    tell("\(Self.crowd) tenants")
+    let (before, clock) = (stage.ownBytes, SystemClock())
+    let crowd = try ChildProcess(
+      arguments: [BenchTenant.crowdCommand, stage.socket, "\(Self.crowd)", "\(Self.crowdPages)"], keepsErrors: true)
+    guard crowd.readLine() != nil else { throw Bench.Failure(message: "\(Self.crowd) tenants could not start") }
+    clock.sleep(microseconds: Self.settleMicroseconds)
+    add("idle-memory", nil, Double(stage.ownBytes - before) / Double(Self.crowd) / Double(1 << 20))
+    tell("\(Self.crowd) idle tenants")
+    let cost = stage.cost { clock.sleep(microseconds: Self.idleMicroseconds) }
+    add("idle-cpu", nil, 100 * Double(cost.processorNanoseconds) / Double(cost.nanoseconds))
+    crowd.writeLine("end")
+    crowd.end()
+  }
+
+  /// MADV_PAGEOUT to a swap file, and touches of what is there, on the same content.
+  func compareKernel(_ guest: BenchGuest) throws {
+    let count = plan.touches
+    try guest.tell("fill-zeros")
+    try ours("kernel-out", pages: guest.pageCount) {
+      try stage.ask("enable", guest)
+      try stage.ask("out", guest)
+    }
+    ProcessMemory.dropCaches()
+    let faults = try guest.touch(count)
+    try stage.ask("disable", guest)
+    try verify(guest)
+    let swap = try KernelSwap(
+      in: stage.swapDirectory, bytes: stage.geometry.bytes(inPages: guest.pageCount + guest.pageCount / 16))
+    try withExtendedLifetime(swap) {
+      try limit("kernel-out", "kernel", pages: guest.pageCount) {
+        try Cost.measure(of: [guest.handle]) { try guest.tell("page-out") }
+      }
+      ProcessMemory.dropCaches()
+      let kernels = try guest.touch(count)
+      for percentile in ["p50", "p99"] {
+        add("kernel-fault-\(percentile)", nil, Double(faults[percentile]?.int ?? 0) / 1000)
+        add("kernel-fault-\(percentile)", "kernel", Double(kernels[percentile]?.int ?? 0) / 1000)
+      }
+      try verify(guest)
+    }
+  }
+}

@@ -1,0 +1,74 @@
+/// Installs pages in the guest, and records that they are the guest's again.
+struct PageReturn<Ports: TenantPorts>: Sendable {
+  struct Outcome: Sendable {
+    /// Returned.
+    var pages = 0
+    var stop: InstallResult.Stop?
+    var failure: PortFailure?
+  }
+
+  let memory: TenantMemory<Ports>
+  /// What a window has brought back may lie scattered over so many, with what was there already.
+  private static var releasedHugePages: Int { 4 }
+
+  /// Brings back what is staged in a window of one region, under one hold of the gate, and gives the copies' memory back.
+  func bringBack(_ window: PageRange, by process: Ports.Process) -> Outcome {
+    var outcome = memory.ports.gate.shared { () -> Outcome in
+      var outcome = Outcome()
+      var position = window.lowerBound
+      while outcome.stop == nil,
+        let run = memory.ledger.nextStaged(from: position, before: window.upperBound, limit: window.count)
+      {
+        let next = install(run, from: .staging, by: process)
+        outcome.pages += next.pages
+        outcome.stop = next.stop
+        if next.pages == 0 { break }
+        position = run.lowerBound + next.pages
+      }
+      return outcome
+    }
+    do throws(PortFailure) {
+      _ = try memory.releaseStaging(limit: Self.releasedHugePages * memory.map.geometry.hugePagePages)
+    } catch { outcome.failure = error }
+    return outcome
+  }
+
+  /// To be called under the shared gate.
+  func install(_ run: PageRange, from source: PageSource<Ports.File.Buffer>, by process: Ports.Process) -> Outcome {
+    let result = process.install(run, from: source)
+    let isUnmapped = result.stop == .failed(errorNumber: ErrorNumber.noEntry)
+    if isUnmapped, result.installed == 0 { return putBack(run, from: source) }
+    var returned = result.installed
+    if result.stop == .alreadyPresent {
+      // The guest's own content wins. Who waits for it elsewhere is woken by the fault that it has sent.
+      let page = run.lowerBound + result.installed
+      process.wake(page..<(page + 1))
+      returned += 1
+    }
+    if returned > 0 { memory.ledger.pagesReturned(run.lowerBound..<(run.lowerBound + returned)) }
+    return Outcome(pages: returned, stop: isUnmapped ? nil : result.stop)
+  }
+
+  /// The process does not map the first page any more. Another may; pages that none does go back into the memfd itself.
+  private func putBack(_ run: PageRange, from source: PageSource<Ports.File.Buffer>) -> Outcome {
+    let processes = memory.ports.processes.filter(\.isAlive)
+    for other in processes {
+      let result = other.install(run, from: source)
+      let isUnmapped = result.stop == .failed(errorNumber: ErrorNumber.noEntry)
+      if isUnmapped, result.installed == 0 { continue }
+      if result.installed > 0 { memory.ledger.pagesReturned(run.lowerBound..<(run.lowerBound + result.installed)) }
+      if isUnmapped { return Outcome(pages: result.installed) }
+      // The next step meets it again.
+      return Outcome(pages: result.installed, stop: result.stop == .alreadyPresent ? .eventPending : result.stop)
+    }
+    // Only what nobody can touch: a page that comes back by a fault meanwhile may have been written by then. (Where all say
+    // that they map it, and none does, the client has unmapped it without a word.)
+    let unmapped = run.prefix { page in !processes.contains { $0.addresses.address(of: page) != nil } }
+    let rest = unmapped.isEmpty ? run : run.lowerBound..<(run.lowerBound + unmapped.count)
+    do throws(PortFailure) { try memory.ports.guest.restore(rest, from: source) } catch {
+      return Outcome(stop: .failed(errorNumber: error.errorNumber))
+    }
+    memory.ledger.pagesReturned(rest)
+    return Outcome(pages: rest.count)
+  }
+}

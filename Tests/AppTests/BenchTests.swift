@@ -1,0 +1,49 @@
+import Glibc
+import Testing
+
+@testable import Adapters
+@testable import App
+
+/// `swap-monitor bench` itself: every row is measured, and every page is right. How fast it is, no test asks.
+@Suite(.enabled(if: hasUserfaultfd), .serialized)
+struct BenchTests {
+  private func bench(_ options: [String]) throws -> (JSONValue, Int32?) {
+    let directory = try Directory.makeTemporary()
+    defer { rmdir(directory) }
+    let child = try ChildProcess(
+      executable: program, arguments: ["bench", "--json", "--swap-dir", directory] + options, keepsErrors: true)
+    let report = JSONValue.parse(Array((child.readLine() ?? "").utf8)) ?? .null
+    return (report, child.end())
+  }
+
+  @Test func `every row is measured, and every page is right`() throws {
+    let plot = "\(try Directory.makeTemporary())/plot.svg"
+    defer {
+      unlink(plot)
+      rmdir(String(plot.dropLast("/plot.svg".count)))
+    }
+    let (report, code) = try bench(["--memory", "32M", "--runs", "1", "--plot", plot])
+    #expect(code == 0 && report["mismatched_pages"] == 0 && report["verified"] == true, "\(report)")
+    let rows = report["rows"]?.elements ?? []
+    #expect(rows.map { $0["name"]?.text } == BenchRow.all.map(\.name).filter { !$0.hasPrefix("kernel-") })
+    for row in rows {
+      let hasLimit = BenchRow.all.first { $0.name == row["name"]?.text }?.hasLimit
+      #expect((row["limit"] != .null && row["ratio"] != .null) == hasLimit, "\(row)")
+      #expect(row["unit"] != nil && row["ours"] != nil && row["mark"] != nil && row["holds"] != nil, "\(row)")
+    }
+    #expect(readText(plot)?.contains("</svg>") == true)
+  }
+
+  @Test func `rows can be chosen`() throws {
+    let (report, code) = try bench(["--memory", "16M", "--runs", "2", "--zero-run", "64", "--only", "move,trim-zero"])
+    #expect(code == 0)
+    #expect(report["rows"]?.elements?.map { $0["name"] } == ["move", "trim-zero"])
+  }
+
+  @Test func `wrong words are a wrong use`() throws {
+    for words in [["--runs", "0"], ["--memory", "1K"], ["--only", "x"], ["--compare", "x"], ["more"]] {
+      let (report, code) = try bench(words)
+      #expect(code == 2 && report["error"]?["code"] == "usage")
+    }
+  }
+}
