@@ -56,7 +56,7 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
     var done = 0
     while done < bytes {
       let vectors = vectors(pages, fromByte: done)
-      let wasDirect = isDirect.load(ordering: .relaxed)
+      let wasDirect = isDirect.load(ordering: .acquiring)
       let (count, errorNumber) = retryingInterrupts {
         pwritev(file.raw, vectors, Int32(vectors.count), offset + done)
       }
@@ -125,10 +125,11 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   private static let vectorLimit = 1024
 
   private func setBuffered() throws(PortFailure) {
-    isDirect.store(false, ordering: .relaxed)
     if fcntl(file.raw, F_SETFL, fcntl(file.raw, F_GETFL) & ~O_DIRECT) != 0 {
       throw PortFailure(.writeSwapFile, errorNumber: errno)
     }
+    // Last: who sees it must not meet the flag any more.
+    isDirect.store(false, ordering: .releasing)
   }
 
   static func create(in directory: String) throws(SystemError) -> (Descriptor, isDirect: Bool) {

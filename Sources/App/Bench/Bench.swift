@@ -10,8 +10,7 @@ enum Bench {
   private static let defaultRuns = 5
 
   static func run(_ words: [String]) throws {
-    let arguments = try Arguments(
-      words, valued: ["memory", "runs", "zero-run", "swap-dir", "only", "compare", "plot"], flags: ["json", "help"])
+    let arguments = try Arguments(words, of: "bench")
     if arguments.has("help") { return Console.write(Help.bench + "\n") }
     try arguments.expectWords(0...0, "")
     guard let geometry = Machine.pageGeometry() else {

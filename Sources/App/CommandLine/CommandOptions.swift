@@ -23,6 +23,8 @@ struct CommandOptions {
       CommandOptions(
         valued: ["seconds", "memory", "seed", "patience", "swap-dir", "log-level", "canary"],
         flags: ["no-kill", "live", "stalls", "disk-trouble", "json"])
+    case "bench":
+      CommandOptions(valued: ["memory", "runs", "zero-run", "swap-dir", "only", "compare", "plot"], flags: ["json"])
     case "attach":
       CommandOptions(valued: ["socket", "name", "freeze", "qmp", "region"], flags: ["dry-run", "json"])
     case "install": CommandOptions(valued: ["prefix", "root"], flags: ["dry-run", "uninstall", "json"])

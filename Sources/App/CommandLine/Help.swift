@@ -49,6 +49,7 @@ enum Help {
     case "serve": serve
     case "demo": demo
     case "torture": torture
+    case "bench": bench
     case "list": list
     case "status": status
     case "upgrade": upgrade
@@ -189,7 +190,7 @@ enum Help {
                             another row of trim)
       --only ROWS           these rows alone: their names, or how they begin, separated by commas
       --swap-dir DIR        where swap files are made (default: as for serve)
-      --compare kernel-swap as root: also MADV_PAGEOUT into a swap file of its own, and touches of what is there
+      --compare WHAT        kernel-swap: as root, also MADV_PAGEOUT into a swap file of its own, and touches of what is there
       --plot FILE           ours, marks and reference beside the limits as an SVG image
       --json                one JSON object: {"rows": [{"name", "unit", "ours", "limit", "ratio", "mark", "holds", ...}]}
 
