@@ -14,11 +14,11 @@ struct KeeperProcessTests {
   func realWorker() throws {
     let program = try #require(python)
     let stage = try Stage(executable: program, start: Keeper.starting(["-B", "\(clients)/keeper_worker.py"]))
-    #expect(eventually { stage.log.count == 1 })
+    #expect(eventually { stage.deaths.count == 1 })
     stage.signal(UInt32(SIGTERM))
     #expect(stage.end() == .success(0))
     #expect(
-      stage.log.map { $0.split(separator: " ").dropFirst(2).joined(separator: " ") } == [
+      stage.deaths.map { $0.split(separator: " ").dropFirst(2).joined(separator: " ") } == [
         "was killed by signal 9; starting another", "was killed by signal 11; starting another",
       ])
   }

@@ -88,7 +88,7 @@ struct KeeperTests {
     try stage.next().exit(0)
     #expect(stage.end() == .success(0))
     #expect(
-      stage.log == [
+      stage.deaths == [
         "worker \(first.process.pid) has ended with exit code 3; starting another",
         "worker \(second.process.pid) has ended with exit code 4; starting another",
         "no worker can be started, trying again: \(SystemError("starting a worker", errorNumber: EAGAIN))",
@@ -189,6 +189,7 @@ struct KeeperTests {
     for _ in 0..<100 { #expect(delay.next(livedNanoseconds: 0) == 5_000_000_000) }
     #expect(delay.next(livedNanoseconds: 250_000_000) == 0)
     #expect((0..<3).map { _ in delay.next(livedNanoseconds: 0) } == [0, 10_000_000, 20_000_000])
+    #expect(delay.shortLives == 3)
   }
 
   @Test("without its keeper a worker goes on, and notes down what is to be held")

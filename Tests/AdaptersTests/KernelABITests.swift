@@ -63,6 +63,13 @@ import Testing
     Pair("SFD_NONBLOCK", Linux.SFD_NONBLOCK, header_SFD_NONBLOCK()),
     Pair("RWF_NOWAIT", Linux.RWF_NOWAIT, header_RWF_NOWAIT()),
     Pair("PR_SET_PDEATHSIG", Linux.PR_SET_PDEATHSIG, header_PR_SET_PDEATHSIG()),
+    Pair("PR_SET_NAME", Linux.PR_SET_NAME, header_PR_SET_NAME()),
+    Pair("CLONE_FILES", Linux.CLONE_FILES, header_CLONE_FILES()),
+    Pair("CLONE_PIDFD", Linux.CLONE_PIDFD, header_CLONE_PIDFD()),
+    Pair("SYS_clone", Linux.SYS_clone, header_SYS_clone()),
+    Pair("SYS_ppoll", Linux.SYS_ppoll, header_SYS_ppoll()),
+    Pair("SYS_exit_group", Linux.SYS_exit_group, header_SYS_exit_group()),
+    Pair("SYS_pidfd_getfd", Linux.SYS_pidfd_getfd, header_SYS_pidfd_getfd()),
     Pair("IOV_MAX, as SwapFileStore has it", 1024, header_IOV_MAX()),
     Pair("SCM_RIGHTS, as ControlMessage has it", 1, header_SCM_RIGHTS()),
     Pair("SYS_userfaultfd", Linux.SYS_userfaultfd, header_SYS_userfaultfd()),
@@ -70,6 +77,23 @@ import Testing
     Pair("SYS_pidfd_send_signal", Linux.SYS_pidfd_send_signal, header_SYS_pidfd_send_signal()),
     Pair("SYS_pidfd_open", Linux.SYS_pidfd_open, header_SYS_pidfd_open()),
     Pair("SYS_process_madvise", Linux.SYS_process_madvise, header_SYS_process_madvise()),
+    Pair("SYS_kcmp", Linux.SYS_kcmp, header_SYS_kcmp()),
+    Pair("SYS_close", Linux.SYS_close, header_SYS_close()),
+    Pair("SYS_ioctl", Linux.SYS_ioctl, header_SYS_ioctl()),
+    Pair("SYS_recvmsg", Linux.SYS_recvmsg, header_SYS_recvmsg()),
+    Pair("SYS_socketpair", Linux.SYS_socketpair, header_SYS_socketpair()),
+    Pair("PTRACE_SEIZE", Ptrace.SEIZE, header_PTRACE_SEIZE()),
+    Pair("PTRACE_INTERRUPT", Ptrace.INTERRUPT, header_PTRACE_INTERRUPT()),
+    Pair("PTRACE_GETREGSET", Ptrace.GETREGSET, header_PTRACE_GETREGSET()),
+    Pair("PTRACE_SETREGSET", Ptrace.SETREGSET, header_PTRACE_SETREGSET()),
+    Pair("PTRACE_GETSIGMASK", Ptrace.GETSIGMASK, header_PTRACE_GETSIGMASK()),
+    Pair("PTRACE_SETSIGMASK", Ptrace.SETSIGMASK, header_PTRACE_SETSIGMASK()),
+    Pair("PTRACE_EVENT_STOP", Ptrace.EVENT_STOP, header_PTRACE_EVENT_STOP()),
+    Pair("PTRACE_O_SUSPEND_SECCOMP", Ptrace.O_SUSPEND_SECCOMP, header_PTRACE_O_SUSPEND_SECCOMP()),
+    Pair("NT_PRSTATUS", Ptrace.NT_PRSTATUS, header_NT_PRSTATUS()),
+    Pair("__WALL", Linux.__WALL, header___WALL()),
+    Pair("SYS_statx", Linux.SYS_statx, header_SYS_statx()),
+    Pair("AT_EMPTY_PATH", Linux.AT_EMPTY_PATH, header_AT_EMPTY_PATH()),
   ]
 
   @Test("each number is the header's", arguments: numbers)
@@ -121,7 +145,32 @@ import Testing
     Pair("cmsghdr.cmsg_level", 8, header_offset_cmsghdr_level()),
     Pair("cmsghdr.cmsg_type", 12, header_offset_cmsghdr_type()),
     Pair("cmsghdr", 16, header_sizeof_cmsghdr()),
+    Pair("msghdr, as BorrowedUserfaultfd lays it out", 56, header_sizeof_msghdr()),
+    Pair("msghdr.msg_iov", 16, header_offset_msghdr_vector()),
+    Pair("msghdr.msg_iovlen", 24, header_offset_msghdr_vectors()),
+    Pair("msghdr.msg_control", 32, header_offset_msghdr_control()),
+    Pair("msghdr.msg_controllen", 40, header_offset_msghdr_control_bytes()),
+    Pair("user_regs_struct", MemoryLayout<Registers>.size, header_sizeof_user_regs_struct()),
   ]
+
+  #if arch(x86_64)
+    static let registers = [
+      Pair("rax", offset(\Registers.rax), header_offset_user_regs_struct_rax()),
+      Pair("orig_rax", offset(\Registers.orig_rax), header_offset_user_regs_struct_orig_rax()),
+      Pair("rip", offset(\Registers.rip), header_offset_user_regs_struct_rip()),
+      Pair("rsp", offset(\Registers.rsp), header_offset_user_regs_struct_rsp()),
+      Pair("cs", offset(\Registers.cs), header_offset_user_regs_struct_cs()),
+      Pair("rdi", offset(\Registers.rdi), header_offset_user_regs_struct_rdi()),
+      Pair("rsi", offset(\Registers.rsi), header_offset_user_regs_struct_rsi()),
+      Pair("rdx", offset(\Registers.rdx), header_offset_user_regs_struct_rdx()),
+      Pair("r10", offset(\Registers.r10), header_offset_user_regs_struct_r10()),
+      Pair("r8", offset(\Registers.r8), header_offset_user_regs_struct_r8()),
+      Pair("r9", offset(\Registers.r9), header_offset_user_regs_struct_r9()),
+    ]
+
+    @Test("each register is where the header has it", arguments: registers)
+    func register(_ pair: Pair) { #expect(pair.ours == pair.header) }
+  #endif
 
   @Test("each structure has the header's size, and its fields the header's places", arguments: layouts)
   func layout(_ pair: Pair) { #expect(pair.ours == pair.header) }

@@ -26,6 +26,24 @@ import Testing
     #expect((0..<pageCount).allSatisfy { tables.checksum(of: PageIndex($0)) == checksum($0) })
   }
 
+  @Test("every record is found again, and nothing else", arguments: [1, 512, 513, 100_000])
+  func recorded(pageCount: Int) throws {
+    let tables = try PageTables(pageCount: pageCount, geometry: Machinery.geometry)
+    #expect(tables.nextRecorded(from: PageIndex(0)) == nil)
+    let pages = Set((0..<300).map { Int(SplitMix.mix($0) % UInt64(pageCount)) } + [0, pageCount - 1])
+    for page in pages {
+      tables.setRecord(PageRecord(.staged), of: PageIndex(page))
+      tables.setChecksum(PageChecksum(low: 1, high: 2), of: PageIndex(page))
+    }
+    var found: [Int] = []
+    var position = PageIndex(0)
+    while let page = tables.nextRecorded(from: position) {
+      found.append(page.rawValue)
+      position = page + 1
+    }
+    #expect(found == pages.sorted())
+  }
+
   @Test("fresh tables of a huge tenant cost nothing, and reset gives memory back and forgets all, but not the header")
   func reset() throws {
     let pageCount = 1 << 28  // a TiB of guest memory

@@ -16,15 +16,15 @@ private final class Mount {
     try #require(mount("none", path, "tmpfs", 0, "size=\(temporaryBytes)") == 0)
   }
 
-  /// ext4 without extents, in a file: a large file needs more blocks than its own, so the free space does not suffice.
-  init(loopMegabytes: Int) throws {
+  /// ext4 in a file. Without extents a large file needs more blocks than its own, so the free space does not suffice.
+  init(loopMegabytes: Int, features: String = "^extent,^has_journal", options: String = "loop") throws {
     directory = try TemporaryDirectory()
     path = directory.path + "/mnt"
     try #require(mkdir(path, 0o700) == 0)
     let image = directory.path + "/image"
     let script =
       "truncate -s \(loopMegabytes)M \(image) && /usr/sbin/mkfs.ext2 -t ext4 -q -F -b 4096 -m 0 "
-      + "-O ^extent,^has_journal,^64bit,^metadata_csum,^resize_inode \(image) && mount -o loop \(image) \(path)"
+      + "-O \(features),^64bit,^metadata_csum,^resize_inode \(image) && mount -o \(options) \(image) \(path)"
     try #require(Self.run(script) == 0)
   }
 
@@ -182,6 +182,41 @@ private final class Mount {
     try fixture.store.write((0..<free / 2).map { PageIndex($0) }, to: slots(0, free / 2))
     try fixture.store.makeDurable()
     try fixture.check(0, holds: Array(0..<100))
+  }
+
+  @Test(
+    "a filesystem that takes O_DIRECT and writes through the page cache is synced, and keeps nothing cached",
+    .enabled(if: Machinery.hasLoopDevices))
+  func onlySeeminglyDirect() throws {
+    let mount = try Mount(loopMegabytes: 16, features: "has_journal", options: "loop,data=journal")
+    let fixture = try Fixture(mount.path)
+    let file = try #require(fixture.file)
+    #expect(fcntl(file.raw, F_GETFL) & O_DIRECT == 0, "who takes the file over goes by this")
+    try fixture.store.write((0..<64).map { PageIndex($0) }, to: slots(0, 64))
+    #expect(cachedPages(file, 64) == 64)
+    try fixture.store.makeDurable()
+    #expect(cachedPages(file, 64) == 0)
+    try fixture.check(0, holds: Array(0..<64))
+  }
+
+  @Test("where the disk is written past the page cache, nothing is ever cached")
+  func direct() throws {
+    let fixture = try Fixture("/tmp")
+    let file = try #require(fixture.file)
+    // (In memory, the cache is the file; such filesystems have no block device, whose major number would not be 0.)
+    guard fcntl(file.raw, F_GETFL) & O_DIRECT != 0, status(of: file).st_dev >> 8 & 0xFFF != 0 else { return }
+    try fixture.store.write((0..<64).map { PageIndex($0) }, to: slots(0, 64))
+    try fixture.check(0, holds: Array(0..<64))
+    #expect(cachedPages(file, 64) == 0)
+  }
+
+  /// How many of a file's first pages are in the page cache.
+  private func cachedPages(_ file: Descriptor, _ count: Int) -> Int {
+    let bytes = count * Machinery.pageBytes
+    guard let start = mmap(nil, bytes, PROT_READ, MAP_SHARED, file.raw, 0), start != MAP_FAILED else { return -1 }
+    defer { munmap(start, bytes) }
+    var flags = [UInt8](repeating: 0, count: count)
+    return mincore(start, bytes, &flags) == 0 ? flags.count { $0 & 1 != 0 } : -1
   }
 
   @Test("a directory that is not there, or is none, is an error with its name")

@@ -120,6 +120,7 @@ struct AttachTests {
     #expect(try refusal(Self.request(-1)).hasPrefix("invalid-request: pid: -1"))
     #expect(try refusal(Self.request(stranger.pid, ["freeze": "caller"])).hasPrefix("invalid-request: freeze"))
     #expect(try refusal(Self.request(stranger.pid, ["qmp": "relative"])).contains("an absolute path is right"))
+    #expect(try refusal(Self.request(stranger.pid, ["qmp": "/q", "freeze": "live"])).contains("qmp: goes with"))
     #expect(try refusal(Self.request(stranger.pid, ["qmp": "/nowhere"])).contains("no socket at /nowhere"))
     #expect(try refusal(Self.request(stranger.pid, ["tenant": "bad name"])).hasPrefix("invalid-request: tenant"))
     #expect(try refusal(Self.request(daemon.process.handle.pid)).hasPrefix("unsupported"))

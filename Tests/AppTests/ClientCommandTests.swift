@@ -78,6 +78,26 @@ struct ClientCommandTests {
     _ = try tenant.ask("unregister")
   }
 
+  @Test(.enabled(if: hasUserfaultfd)) func `who can accept a risk is told how`() throws {
+    let daemon = try Daemon()
+    let tenant = try TenantProcess(daemon, pages: 64)
+    // A mapping that nobody has announced: ours.
+    let pid = tenant.process.handle.pid
+    let path = try #require(
+      (3..<64).map { "/proc/\(pid)/fd/\($0)" }.first { linkTarget($0)?.hasPrefix("/memfd:") == true })
+    let file = Descriptor(owning: open(path, O_RDWR))
+    let mapping = try #require(mmap(nil, 4096, PROT_READ, MAP_SHARED, file.raw, 0))
+    defer { munmap(mapping, 4096) }
+    try #require(mapping != MAP_FAILED)
+    _ = mapping.load(as: UInt8.self)
+    let refused = try run(["enable", "demo"], daemon.socketPath)
+    #expect(refused.code == 1 && refused.text.hasSuffix("that is --accept-strange-mappings\n"), "\(refused.text)")
+    #expect(try run(["enable", "--help"], daemon.socketPath).text.contains("--accept-strange-mappings"))
+    #expect(try run(["enable", "demo", "--accept-strange-mappings"], daemon.socketPath).code == 0)
+    #expect(try run(["disable", "demo"], daemon.socketPath).code == 0)
+    #expect(try tenant.mismatches() == 0)
+  }
+
   @Test(.enabled(if: hasUserfaultfd)) func `the watch looks again, and ends with what it watches`() throws {
     let daemon = try Daemon()
     let tenant = try OwnTenant(daemon, name: "vm1")

@@ -114,6 +114,7 @@ struct DaemonTests {
     _ = own.memory.touch(4)
     remove(4)  // resident
     _ = try own.ask("out")
+    #expect(metric(try own.ask("status"), "removed_pages") == 2)
     remove(5)  // in the file
     for page in 3...5 { #expect(isZero(page), "page \(page)") }
     _ = try own.ask("enable")

@@ -126,6 +126,70 @@ struct DiskTests {
     #expect(neighbour.memory.mismatches(in: 0..<neighbour.memory.pageCount) == 0)
   }
 
+  /// Which pages can't be read, as the kernel tells who asks it to: where a load gets SIGBUS, write(2) answers EFAULT.
+  private func unreadablePages(of memory: PatternMemory) throws -> [Int] {
+    let sink = Descriptor(owning: memfd_create("sink", 0))
+    let start = try #require(UnsafeRawPointer(bitPattern: UInt(memory.address)))
+    return (0..<memory.pageCount).filter { pwrite(sink.raw, start + $0 << 12, 1 << 12, 0) == -1 && errno == EFAULT }
+  }
+
+  @Test func `a flipped byte in the swap file costs one page, which the log names, and no other`() throws {
+    let daemon = try Daemon()
+    let own = try OwnTenant(daemon)
+    for op in ["enable", "out"] { _ = try own.ask(op) }
+    let file = try filledSwapFile(of: daemon)
+    var byte: UInt8 = 0
+    #expect(pread(file.raw, &byte, 1, 3 * 4096 + 1000) == 1)
+    byte ^= 0x80
+    #expect(pwrite(file.raw, &byte, 1, 3 * 4096 + 1000) == 1)
+    let bad = try unreadablePages(of: own.memory)
+    #expect(bad.count == 1)
+    let page = try #require(bad.first)
+    #expect(own.memory.mismatches(in: 0..<page) == 0)
+    #expect(own.memory.mismatches(in: (page + 1)..<own.memory.pageCount) == 0)
+    #expect(metric(try daemon.status(own.name), "unreadable_pages") == 1)
+    // The next worker poisons it again.
+    kill(try daemon.worker, SIGKILL)
+    #expect(metric(try daemon.status(own.name), "unreadable_pages") == 1)
+    #expect(try unreadablePages(of: own.memory) == bad)
+  }
+
+  @Test func `what the disk can't give back at all costs those pages, and no other`() throws {
+    let daemon = try Daemon()
+    let own = try OwnTenant(daemon)
+    for op in ["enable", "out"] { _ = try own.ask(op) }
+    let file = try filledSwapFile(of: daemon)
+    // Reads past the end fail like those of a broken disk (EIO of read(2) is the same to the daemon).
+    let slots = lseek(file.raw, 0, SEEK_END) >> 12
+    #expect(ftruncate(file.raw, (slots - 7) << 12) == 0)
+    let bad = try unreadablePages(of: own.memory)
+    #expect(bad.count == 7)
+    #expect((0..<own.memory.pageCount).allSatisfy { bad.contains($0) || own.memory.mismatches(in: $0..<($0 + 1)) == 0 })
+    #expect(metric(try daemon.status(own.name), "unreadable_pages") == 7)
+    #expect(code(try own.client.exchange(["op": "disable", "wait": true])) == "io-error")
+    #expect(try unreadablePages(of: own.memory) == bad, "also after disable")
+  }
+
+  @Test(.enabled(if: FailingDisk.isToBeHad))
+  func `a filesystem that goes read-only leaves pages in staging, and everything readable`() throws {
+    let disk = try FailingDisk(bytes: 32 << 20, pretendedBytes: 32 << 20)
+    let daemon = try Daemon(swapDirectory: disk.path)
+    let own = try OwnTenant(daemon)
+    for op in ["enable", "out"] { _ = try own.ask(op) }
+    #expect(own.memory.mismatches(in: 0..<64) == 0)
+    disk.goReadOnly()
+    #expect(try own.ask("enable")["state"] == "Pending")
+    let refusal = try own.client.exchange(["op": "out", "wait": true])
+    #expect(code(refusal) == "io-error", "\(refusal)")
+    let status = try daemon.status(own.name)
+    #expect(status["state"] == "Failed" && status["failure"]?["code"] == "io-error")
+    #expect((metric(status, "staging_pages") ?? 0) > 0 && metric(status, "unreadable_pages") == 0)
+    #expect(own.memory.mismatches(in: 0..<32) == 0)
+    #expect(try own.ask("enable")["state"] == "Pending")
+    #expect(try own.ask("disable")["state"] == "Ready")
+    #expect(own.memory.mismatches(in: 0..<own.memory.pageCount) == 0)
+  }
+
   @Test func `a swap directory that can't be used is named, with exit code 1`() throws {
     let child = try ChildProcess(
       executable: program, arguments: ["serve", "--socket", "/tmp/swap-monitor-never", "--swap-dir", "/proc/nowhere"],

@@ -70,6 +70,7 @@ final class Daemon {
 
   /// Its open descriptors, once nothing comes or goes any more.
   func settledDescriptorCount() throws -> Int {
+    _ = try client().list()  // answered by a worker that has opened all that it needs
     var counts: [Int] = []
     try eventually("the daemon comes to rest") {
       counts.append(descriptorCount)

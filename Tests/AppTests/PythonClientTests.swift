@@ -21,6 +21,8 @@ struct PythonClientTests {
       "disk_space.py",  // the disk gets its space back, at once or gradually
       "strangers.py",  // mappings that nobody has announced
       "crowd.py",  // fifty processes at fifty addresses, half of which die
+      "fork_deaths.py",  // forks all the time, while the worker is killed
+      "recovery.py",  // the worker is killed, and how long that takes is measured
       "removes.py",  // four thousand removes race an enable loop
       "hostile.py",  // clients that do their worst harm only themselves
       "malformed.py",  // thousands of bad requests, with descriptors
@@ -28,6 +30,23 @@ struct PythonClientTests {
   func `it finds all its bytes right`(_ name: String) throws {
     let daemon = try Daemon()
     try expectVerified(name, daemon.socketPath)
+  }
+}
+
+/// Keeper and worker, killed in one blow under a service manager that keeps descriptors, which the script plays.
+@Suite(.enabled(if: hasUserfaultfd))
+struct ServiceManagerTests {
+  @Test(.enabled(if: python != nil, "python3 is not installed"))
+  func `the next daemon goes on with what was kept`() throws { try expectVerified("service_manager.py", program) }
+}
+
+/// Several users before one daemon. Only root can be all of them.
+@Suite(.enabled(if: hasUserfaultfd && isRoot))
+struct UserTests {
+  @Test(.enabled(if: python != nil, "python3 is not installed"))
+  func `users are kept apart, and none takes everything`() throws {
+    let daemon = try Daemon(["--socket-mode", "0666"])
+    try expectVerified("users.py", daemon.socketPath)
   }
 }
 

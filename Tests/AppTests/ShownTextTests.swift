@@ -20,10 +20,6 @@ struct ShownTextTests {
   @Test func `progress without a known end has no percentage`() {
     let unknown = ProgressLine(step: "out", pageBytes: 4096)
     #expect(unknown.text(pages: 7, nanoseconds: 1_200_000_000, columns: 80) == "  out  1.2 s")
-    let trim = ProgressLine(step: "trim", pageBytes: 4096, expectedPages: 512, takesAll: false)
-    #expect(
-      trim.text(pages: 256, nanoseconds: 1_000_000_000, columns: 80)
-        == "  trim  1.00 MiB of 2.00 MiB  1 MiB/s  1.0 s")
   }
 
   @Test func `a progress line fits on its terminal`() {

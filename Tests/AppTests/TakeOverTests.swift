@@ -78,8 +78,37 @@ struct TakeOverTests {
     first.end()
   }
 
+  /// Those that do not only share their parent's descriptors.
   private func children(of pid: Int32) -> [Int32] {
+    allChildren(of: pid).filter { readText("/proc/\($0)/comm")?.trimmingLine != "swap-monitor-fd" }
+  }
+
+  private func allChildren(of pid: Int32) -> [Int32] {
     readText("/proc/\(pid)/task/\(pid)/children")?.split(separator: " ").compactMap { Int32($0) } ?? []
+  }
+
+  /// Whether it is alive, and has that name.
+  private func sharesDescriptors(_ pid: Int32) -> Bool {
+    let stat = readText("/proc/\(pid)/stat") ?? ""
+    return stat.contains("(swap-monitor-fd)") && !stat.contains("(swap-monitor-fd) Z")
+  }
+
+  @Test func `who shares a worker's descriptors outlives it until another has come, and not the daemon`() throws {
+    let daemon = try Daemon()
+    func sharer() throws -> Int32 {
+      var found: Int32?
+      try eventually("somebody shares the worker's descriptors") {
+        found = allChildren(of: try daemon.worker).first { sharesDescriptors($0) }
+        return found != nil
+      }
+      return try #require(found)
+    }
+    let (worker, first) = (try daemon.worker, try sharer())
+    kill(worker, SIGKILL)
+    try eventually("another has taken its place") { !sharesDescriptors(first) }
+    let last = try sharer()
+    daemon.process.end(signal: SIGKILL)  // the worker ends with it
+    try eventually("nothing is left") { !sharesDescriptors(last) }
   }
 
   @Test func `upgrade replaces the worker by the program on disk, unless that does not know the tables`() throws {

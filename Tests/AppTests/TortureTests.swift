@@ -33,6 +33,18 @@ struct TortureTests {
     #expect(code == 0 && report["kills"] == 0 && report["lost"] == 0, "\(report)")
   }
 
+  @Test func `live, the worker is killed, and nothing is lost`() throws {
+    let (report, code) = try torture(["--live", "--seconds", "4", "--seed", "1"])
+    #expect(code == 0 && report["lost"] == 0 && report["hung"] == 0, "\(report)")
+    #expect(report["kills"]?.int ?? 0 > 0 && report["increments"]?.int ?? 0 > 10_000, "\(report)")
+  }
+
+  @Test(arguments: [[], ["--live"]]) func `stalls are measured`(_ freeze: [String]) throws {
+    let (report, code) = try torture(["--stalls", "--seconds", "2"] + freeze)
+    #expect(code == 0 && report["kills"] == 0 && report["lost"] == 0, "\(report)")
+    #expect(report["replies"]?["enable ok"]?.int ?? 0 > 0 && report["stall_p99.9_ms"] != nil, "\(report)")
+  }
+
   @Test(arguments: [TortureWriter.Canary.counter, .constant, .zeros])
   func `a tenant that loses a word by itself is found`(_ canary: TortureWriter.Canary) throws {
     let (report, code) = try torture(["--seconds", "1", "--seed", "1", "--canary", canary.rawValue])
@@ -87,72 +99,19 @@ struct TortureTests {
 
   // MARK: A disk that fails
 
-  /// An ext4 in a sparse file on a tmpfs that is too small for it: what is written when that is full fails.
-  private final class FailingDisk {
-    let path: String
-    private let backing: String
-    private var device = ""
-    static let makeFilesystem = "/usr/sbin/mkfs.ext4"
-    static let setUpLoop = "/usr/sbin/losetup"
-
-    static let isToBeHad: Bool = {
-      let isThere = isRoot && access(makeFilesystem, X_OK) == 0 && access(setUpLoop, X_OK) == 0
-      if !isThere {
-        Console.writeError("\n*** SKIPPED: torture on a failing disk needs root, losetup and mkfs.ext4 ***\n")
-      }
-      return isThere
-    }()
-
-    init(bytes: Int, pretendedBytes: Int) throws {
-      (path, backing) = (try Directory.makeTemporary(), try Directory.makeTemporary())
-      guard mount("swap-monitor-test", backing, "tmpfs", 0, "size=\(bytes)") == 0 else {
-        throw Complaint("mounting a tmpfs: \(errorText(errno))")
-      }
-      let image = "\(backing)/image"
-      let file = Descriptor(owning: open(image, O_RDWR | O_CREAT | O_CLOEXEC, 0o600))
-      #expect(ftruncate(file.raw, pretendedBytes) == 0)
-      // Without a journal, and with all tables written now, what fails later is data.
-      let maker = try ChildProcess(
-        executable: Self.makeFilesystem,
-        arguments: ["-q", "-F", "-O", "^has_journal", "-E", "nodiscard,lazy_itable_init=0", "-N", "64", image],
-        keepsErrors: true)
-      #expect(maker.end() == 0)
-      let loop = try ChildProcess(
-        executable: Self.setUpLoop, arguments: ["--find", "--show", image], keepsErrors: true)
-      device = loop.readLine() ?? ""
-      #expect(loop.end() == 0)
-      // The loop driver calls a write done that its file had room for in part only (a short write, lo_complete_rq of
-      // drivers/block/loop.c). So no request is larger than a page.
-      let queue = Descriptor(
-        owning: open("/sys/block/\(device.dropFirst("/dev/".count))/queue/max_sectors_kb", O_WRONLY))
-      guard write(queue.raw, "4", 1) == 1 else { throw Complaint("setting max_sectors_kb: \(errorText(errno))") }
-      guard mount(device, path, "ext4", 0, "errors=continue") == 0 else {
-        throw Complaint("mounting \(device): \(errorText(errno))")
-      }
-    }
-
-    deinit {
-      umount2(path, Int32(MNT_DETACH))
-      if !device.isEmpty {
-        do {
-          let loop = try ChildProcess(executable: Self.setUpLoop, arguments: ["-d", device], keepsErrors: true)
-          loop.end()
-        } catch { Console.writeError("\(device) is left behind: \(error)\n") }
-      }
-      umount2(backing, Int32(MNT_DETACH))
-      rmdir(path)
-      rmdir(backing)
-    }
-  }
+  private static let diskTries = 20
 
   @Test(.enabled(if: FailingDisk.isToBeHad))
   func `the disk fails while the worker is killed, and nothing is lost`() throws {
     let disk = try FailingDisk(bytes: 6 << 20, pretendedBytes: 64 << 20)
-    let (report, code) = try torture(
-      ["--seconds", "5", "--seed", "1", "--disk-trouble"], swapDirectory: "\(disk.path)")
-    #expect(code == 0 && report["lost"] == 0 && report["hung"] == 0, "\(report)")
-    #expect(report["kills"]?.int ?? 0 > 0)
-    let failures = ["no-space", "io-error"].compactMap { report["replies"]?["out \($0)"]?.int }
-    #expect(failures.contains { $0 > 0 }, "the disk did fail: \(report)")
+    // On a slow machine hardly any `out` comes so far, before another command ends it.
+    for _ in 0..<Self.diskTries {
+      let (report, code) = try torture(["--seconds", "5", "--disk-trouble"], swapDirectory: "\(disk.path)")
+      #expect(code == 0 && report["lost"] == 0 && report["hung"] == 0, "\(report)")
+      #expect(report["kills"]?.int ?? 0 > 0)
+      let failures = ["no-space", "io-error"].compactMap { report["replies"]?["out \($0)"]?.int }
+      if failures.contains(where: { $0 > 0 }) { return }
+    }
+    Issue.record("the disk did not fail in \(Self.diskTries) runs")
   }
 }

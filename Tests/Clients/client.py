@@ -2,7 +2,7 @@
 """A client written from PROTOCOL.md alone: registers memory, has it swapped out, reads itself back.
 
 Usage: client.py SOCKET [MEBIBYTES]          prints "verified" and exits 0 when every byte came back right
-       client.py SOCKET MEBIBYTES --hold NAME  stays, as the tenant NAME, until a line (or the end) comes on standard input;
+       client.py SOCKET MEBIBYTES --hold NAME [FREEZE]  stays, as the tenant NAME, until a line (or the end) comes on standard input;
                                                then checks itself likewise. Something to practise the command line on.
 Linux, x86-64 or arm64.
 """
@@ -81,8 +81,8 @@ class Tenant:
         return self.memory[: len(self.content)] == self.content
 
 
-def hold(path, size, name):
-    tenant = Tenant(path, name, size)
+def hold(path, size, name, freeze="signal"):
+    tenant = Tenant(path, name, size, freeze=freeze)
     print(f"{name}: {size >> 20} MiB, process {os.getpid()}", flush=True)
     sys.stdin.readline()
     assert tenant.is_intact()
@@ -93,7 +93,7 @@ def hold(path, size, name):
 
 def main():
     if sys.argv[3:4] == ["--hold"]:
-        return hold(sys.argv[1], int(sys.argv[2]) << 20, sys.argv[4])
+        return hold(sys.argv[1], int(sys.argv[2]) << 20, *sys.argv[4:6])
     size = int(sys.argv[2] if len(sys.argv) > 2 else 16) << 20
     tenant = Tenant(sys.argv[1], f"python-{os.getpid()}", size, filled=size // 2)
     client, pages = tenant.client, size // 2 // mmap.PAGESIZE

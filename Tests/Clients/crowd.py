@@ -18,6 +18,7 @@ import client as library
 
 PAGES, LANE = 512, 64
 MADV_DONTFORK = 10
+PR_SET_PDEATHSIG = 1
 
 
 class Member:
@@ -58,6 +59,7 @@ class Member:
 
 def main():
     path, processes = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 50
+    assert processes * LANE < mmap.PAGESIZE, "a page has no lane for each"
     tenant = library.Tenant(path, "crowd", PAGES * mmap.PAGESIZE, filled=0)
     for page in range(PAGES):
         tenant.memory[page * mmap.PAGESIZE + 4095] = 1  # resident
@@ -73,6 +75,7 @@ def main():
     def start(lane):
         pid = os.fork()
         if pid == 0:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # should this script fail
             try:
                 Member(path, tenant.memfd, lane).count(logs[lane])
             finally:

@@ -17,7 +17,7 @@ SECONDS = 1.5  # that an operation takes
 
 
 class PlayedDaemon:
-    """Answers status, and enable after a while; `refuses_status` has the first fail."""
+    """Answers status, and enable and trim after a while; `refuses_status` has the first fail."""
 
     def __init__(self, path, refuses_status=False):
         self.refuses_status, self.begin = refuses_status, None
@@ -45,13 +45,16 @@ class PlayedDaemon:
             elif op == "list":
                 reply = {"ok": True, "tenants": [{"tenant": "vm1"}]}
             else:
-                if op == "enable":
-                    self.begin = time.monotonic()
+                if op in ("enable", "trim"):
+                    self.begin, self.operation = time.monotonic(), op
                     time.sleep(SECONDS)
                 done = min(1, (time.monotonic() - self.begin) / SECONDS) if self.begin else 0
-                metrics = {"resident_pages": round(262144 * (1 - done))}
+                metrics = {"resident_pages": round(262144 * (1 - done)), "staging_pages": 262144}
                 reply = {"ok": True, "tenant": "vm1", "state": "Pending", "page_size": 4096, "metrics": metrics}
                 reply["warnings"] = ["the disk is slow"]
+                if 0 < done < 1:
+                    reply["operation"] = self.operation
+                    reply["state_transition"] = {"pages": 0, "examined_pages": round(262144 * done), "time_ms": 0}
             connection.send(json.dumps(reply).encode())
 
 
@@ -84,6 +87,9 @@ def main():
     assert code == 0 and "\r  enable  [" in screen and " % " in screen and "MiB/s" in screen, screen
     before, after = screen.rsplit("\r\x1b[K", 1)  # erased, then the result
     assert before.count("\n") == 0 and after.startswith("warning: the disk is slow\r\nvm1: Pending\r\n"), screen
+
+    screen, code = run({}, "trim", "vm1")  # which may find nothing to drop, and gets on
+    assert code == 0 and "\r  trim  [=" in screen, screen
 
     screen, code = run({"refuses_status": True}, "enable", "vm1")
     assert code == 0 and "\r  enable  0." in screen and "vm1: Pending" in screen, screen

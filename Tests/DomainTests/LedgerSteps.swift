@@ -174,6 +174,7 @@ extension LedgerDriver {
     let range = choices.range(below: pages.count)
     choices.note("pages \(range) are removed")
     ledger.discard(Self.range(range))
+    faults.removed += range.count
     for page in range {
       returned(page)
       pages[page].slot = nil

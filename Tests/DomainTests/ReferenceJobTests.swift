@@ -103,6 +103,7 @@ extension ReferenceBehaviourTests {
       var job = TrimJob(memory: scene.memory)
       try require(try scene.step(&job), "one step is not all")
       try requireEqual(job.zeroPages, (0..<1024).filter(zero).count, "zero pages of the first step")
+      try requireEqual(job.examinedPages, 1024, "pages that the first step has looked at")
       try requireEqual(try scene.finish(&job), 500, "trimmed")
       try requireEqual([scene.counts.staged, scene.counts.file], [1000, 0], "staged, in the file")
       try scene.out()

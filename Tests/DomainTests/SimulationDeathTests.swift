@@ -13,6 +13,13 @@ import Testing
     try Campaign(name: "workers die, several processes", flavour: .init(isShared: true, mayDie: true)).run(share: 15)
   }
 
+  @Test func noPageIsLostToDeathsLive() throws {
+    let flavour = HistoryPlan.Flavour(mayDie: true, pinsAlways: true, freezes: [.live])
+    try Campaign(name: "workers die, live", flavour: flavour).run(share: 15)
+    let often = HistoryPlan.Flavour(isShared: true, diesOften: true, pinsAlways: true, freezes: [.live])
+    try Campaign(name: "workers die often, live", flavour: often).run(share: 10)
+  }
+
   @Test func noPageIsLostToDeathsWhileTrimming() throws {
     try Campaign(name: "workers die while trimming", flavour: .init(style: .trimming, mayDie: true)).run(share: 15)
   }

@@ -10,6 +10,17 @@ import Testing
     #expect(rules == Set(1...16))
   }
 
+  /// Where nobody is stopped, other things stand between the bug and the harm.
+  @Test(arguments: [
+    Defect.copiesComeLate, .protectionEndsAtPunch, .nothingHoldsWriters, .protectionIsSkipped, .onlyFirstIsProtected,
+    .pagesAreReadBeforeProtection, .extentsAreListedBeforeProtection, .punchesTakeTenantsPages, .removesAreSwallowed,
+    .lookSeesNobody, .lookMissesEarlyRemoves, .removersCountAsStopped, .removesCountAsHoles, .gateDoesNotExclude,
+    .sharedEntersExclusive, .removesAreToldLate, .interruptedMovesGoOn, .protectionStays, .lateIsNotProtected,
+    .lateJoinsAtOnce,
+  ]) func isFoundLive(_ defect: Defect) {
+    #expect(Campaign.find(defect, within: Self.budget, isLive: true) != nil)
+  }
+
   @Test(arguments: Defect.allCases) func isFound(_ defect: Defect) throws {
     let found = Campaign.find(defect, within: Self.budget)
     let plan = try #require(found, "no history of \(Self.budget) lost anything")

@@ -14,6 +14,17 @@ import Testing
     try Campaign(name: "crowd", flavour: .init(mayKill: false, style: .crowd)).run(share: 15)
   }
 
+  /// Nobody is stopped, also where pages are pinned.
+  @Test func noPageIsLostLive() throws {
+    try Campaign(name: "live", flavour: .init(freezes: [.live])).run(share: 15)
+    try Campaign(name: "live, pinned", flavour: .init(isShared: true, pinsAlways: true, freezes: [.live])).run(
+      share: 15)
+    let crowd = HistoryPlan.Flavour(mayKill: false, style: .crowd, pinsAlways: true, freezes: [.live])
+    try Campaign(name: "live, crowd", flavour: crowd).run(share: 10)
+    let flavour = HistoryPlan.Flavour(faults: .random(perMille: 20), isTight: true, freezes: [.live])
+    try Campaign(name: "live, tight, and calls fail", flavour: flavour).run(share: 10)
+  }
+
   @Test func noPageIsLostToTrim() throws {
     try Campaign(name: "trimming", flavour: .init(mayKill: false, style: .trimming)).run(share: 15)
   }

@@ -2,7 +2,11 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <elf.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <linux/ptrace.h>
+#include <linux/sched.h>
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stddef.h>
@@ -15,6 +19,8 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
 
 // Macros with casts or sizeof are not imported into Swift; an inline function carries their value over.
 #define VALUE(name) \
@@ -65,6 +71,13 @@ VALUE(SFD_CLOEXEC)
 VALUE(SFD_NONBLOCK)
 VALUE(RWF_NOWAIT)
 VALUE(PR_SET_PDEATHSIG)
+VALUE(PR_SET_NAME)
+VALUE(CLONE_FILES)
+VALUE(CLONE_PIDFD)
+VALUE(SYS_clone)
+VALUE(SYS_ppoll)
+VALUE(SYS_exit_group)
+VALUE(SYS_pidfd_getfd)
 VALUE(SCM_RIGHTS)
 VALUE(IOV_MAX)
 VALUE(SYS_userfaultfd)
@@ -72,6 +85,23 @@ VALUE(SYS_madvise)
 VALUE(SYS_pidfd_send_signal)
 VALUE(SYS_pidfd_open)
 VALUE(SYS_process_madvise)
+VALUE(SYS_kcmp)
+VALUE(SYS_close)
+VALUE(SYS_ioctl)
+VALUE(SYS_recvmsg)
+VALUE(SYS_socketpair)
+VALUE(PTRACE_SEIZE)
+VALUE(PTRACE_INTERRUPT)
+VALUE(PTRACE_GETREGSET)
+VALUE(PTRACE_SETREGSET)
+VALUE(PTRACE_GETSIGMASK)
+VALUE(PTRACE_SETSIGMASK)
+VALUE(PTRACE_EVENT_STOP)
+VALUE(PTRACE_O_SUSPEND_SECCOMP)
+VALUE(NT_PRSTATUS)
+VALUE(__WALL)
+VALUE(SYS_statx)
+VALUE(AT_EMPTY_PATH)
 
 LAYOUT(uffd_msg)
 FIELD(uffd_msg, event, event)
@@ -112,6 +142,25 @@ LAYOUT(cmsghdr)
 FIELD(cmsghdr, len, cmsg_len)
 FIELD(cmsghdr, level, cmsg_level)
 FIELD(cmsghdr, type, cmsg_type)
+LAYOUT(msghdr)
+FIELD(msghdr, vector, msg_iov)
+FIELD(msghdr, vectors, msg_iovlen)
+FIELD(msghdr, control, msg_control)
+FIELD(msghdr, control_bytes, msg_controllen)
+LAYOUT(user_regs_struct)
+#ifdef __x86_64__
+FIELD(user_regs_struct, rax, rax)
+FIELD(user_regs_struct, orig_rax, orig_rax)
+FIELD(user_regs_struct, rip, rip)
+FIELD(user_regs_struct, rsp, rsp)
+FIELD(user_regs_struct, cs, cs)
+FIELD(user_regs_struct, rdi, rdi)
+FIELD(user_regs_struct, rsi, rsi)
+FIELD(user_regs_struct, rdx, rdx)
+FIELD(user_regs_struct, r10, r10)
+FIELD(user_regs_struct, r8, r8)
+FIELD(user_regs_struct, r9, r9)
+#endif
 
 static inline unsigned long header_CMSG_LEN(unsigned long n) { return CMSG_LEN(n); }
 static inline unsigned long header_CMSG_SPACE(unsigned long n) { return CMSG_SPACE(n); }

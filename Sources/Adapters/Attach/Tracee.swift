@@ -113,25 +113,30 @@ struct Tracee: ~Copyable {
     return try waitForStop(task, &status)
   }
 
+  /// Sleeps while the thread runs to where it stops, for it may need this very processor for that. SIGCHLD tells.
   private static func waitForStop(_ task: Int32, _ status: inout Int32) throws(SystemError) -> Int32 {
     let begin = SystemClock().nowNanoseconds
+    var (change, former) = (sigset_t(), sigset_t())
+    sigemptyset(&change)
+    sigaddset(&change, SIGCHLD)
+    pthread_sigmask(SIG_BLOCK, &change, &former)
+    defer { pthread_sigmask(SIG_SETMASK, &former, nil) }
     while true {
       let found = try checked("waiting for process \(task)") { waitpid(task, &status, WNOHANG | Linux.__WALL) }
       if found == task {
         guard status & 0xFF == 0x7F else { throw SystemError("tracing process \(task)", errorNumber: ESRCH) }  // dead
         return status >> 8 & 0xFF
       }
-      let waited = SystemClock().nowNanoseconds - begin
-      guard waited < limitNanoseconds else {
+      guard SystemClock().nowNanoseconds - begin < limitNanoseconds else {
         throw SystemError("waiting for process \(task) to stop", errorNumber: ETIMEDOUT)
       }
-      // A sleep would hold the thread ten times as long as what it is held for.
-      if waited > spinNanoseconds { usleep(pauseMicroseconds) }
+      // Another thread of ours may take the signal, so it is not relied on.
+      var pause = timespec(tv_sec: 0, tv_nsec: pauseNanoseconds)
+      _ = sigtimedwait(&change, nil, &pause)
     }
   }
 
-  private static let spinNanoseconds: UInt64 = 500_000
-  private static let pauseMicroseconds: UInt32 = 200
+  private static let pauseNanoseconds = 1_000_000
 
   private static func registers(of task: Int32) throws(SystemError) -> Registers {
     var registers = Registers()

@@ -92,7 +92,11 @@ package final class Keeper {
         if isFirstStart { throw error }
         log("no worker can be started, trying again: \(error)")
       }
-      rest(nanoseconds: delay.next(livedNanoseconds: SystemClock().nowNanoseconds - begin))
+      let pause = delay.next(livedNanoseconds: SystemClock().nowNanoseconds - begin)
+      if pause > 0 {
+        log("\(delay.shortLives) workers in a row have died young: the next one starts in \(pause / 1_000_000) ms")
+      }
+      rest(nanoseconds: pause)
     }
   }
 

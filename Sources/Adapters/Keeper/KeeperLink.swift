@@ -42,11 +42,15 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   /// This worker is to die with its keeper, as it will in an instant, and not to become one.
   package var endsWithKeeper: Bool { keeper.endsWorkerWithItself }
 
+  package var keeperProcess: Int32 { keeper.process }
+
   /// To be watched for a hang-up only: the keeper is dead.
   package var descriptor: Descriptor { socket.descriptor }
 
   /// Everything that is held now.
   package var held: [HeldKey: Descriptor] { locked { entries } }
+
+  package func isHeld(_ key: HeldKey) -> Bool { locked { entries[key] != nil } }
 
   /// Returns once the keeper has the descriptors. What was held under a key is replaced. With the keeper dead, they are
   /// recorded and go to the next one.

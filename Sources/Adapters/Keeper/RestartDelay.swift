@@ -5,7 +5,8 @@ struct RestartDelay {
   private static let firstNanoseconds: UInt64 = 10_000_000
   private static let limitNanoseconds: UInt64 = 5_000_000_000
 
-  private var shortLives = 0
+  /// Workers that died young, one after another.
+  private(set) var shortLives = 0
 
   mutating func next(livedNanoseconds: UInt64) -> UInt64 {
     guard livedNanoseconds < Self.shortLifeNanoseconds else {

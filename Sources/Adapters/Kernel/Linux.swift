@@ -42,13 +42,22 @@ enum Linux {
   static let SO_PEERPIDFD: Int32 = 77
   static let RWF_NOWAIT: Int32 = 0x8
   static let PR_SET_PDEATHSIG: Int32 = 1
+  static let PR_SET_NAME: Int32 = 15
   static let F_DUPFD_QUERY: Int32 = 1027
+  static let CLONE_FILES = 0x400
+  static let CLONE_PIDFD = 0x1000
+  static let AT_EMPTY_PATH = 0x1000
+  static let STATX_DIOALIGN = 0x2000
   static let __WALL: Int32 = 0x4000_0000
 
   #if arch(x86_64)
     static let SYS_userfaultfd = 323
     static let SYS_madvise = 28
     static let SYS_kcmp = 312
+    static let SYS_clone = 56
+    static let SYS_ppoll = 271
+    static let SYS_exit_group = 231
+    static let SYS_statx = 332
     static let SYS_close = 3
     static let SYS_ioctl = 16
     static let SYS_recvmsg = 47
@@ -57,6 +66,10 @@ enum Linux {
     static let SYS_userfaultfd = 282
     static let SYS_madvise = 233
     static let SYS_kcmp = 272
+    static let SYS_clone = 220
+    static let SYS_ppoll = 73
+    static let SYS_exit_group = 94
+    static let SYS_statx = 291
     static let SYS_close = 57
     static let SYS_ioctl = 29
     static let SYS_recvmsg = 212

@@ -29,6 +29,9 @@ package enum Machine {
   /// What ps(1) and pgrep(1) call this process; for a program that was executed as /proc/self/exe. Of the main thread.
   package static func nameProcess(_ name: String) { pthread_setname_np(pthread_self(), name) }
 
+  /// Asks for the processor before others, for a process that holds somebody up; in vain where that is not permitted.
+  package static func hurry() { setpriority(__priority_which_t(UInt32(PRIO_PROCESS.rawValue)), 0, -20) }
+
   package static var effectiveUser: UInt32 { geteuid() }
   package static var processIdentifier: Int32 { getpid() }
 

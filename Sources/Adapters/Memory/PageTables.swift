@@ -73,24 +73,18 @@ package final class PageTables: RecordTable, @unchecked Sendable {
     }
   }
 
-  /// Untouched parts of the table memory are holes.
+  /// Untouched parts of the table memory are holes. SEEK_HOLE, which walks over all the data that follows, is not asked: who
+  /// takes over would have it do so for each page of the table.
   package func nextRecorded(from start: PageIndex) -> PageIndex? {
     var position = start.rawValue
-    // The rest of a page of the table is looked at directly: to ask for data takes a walk over all of it (SEEK_HOLE), and
-    // whoever takes over asks once for each record.
-    while position < pageCount, position % Self.recordsPerTablePage != 0 {
-      if records[position].load(ordering: .relaxed) != 0 { return PageIndex(position) }
-      position += 1
-    }
     while position < pageCount {
-      let range = (headerBytes + position * 8)..<(headerBytes + recordBytes)
-      let data: Range<Int>?
-      do throws(PortFailure) { data = try nextData(file, in: range, operation: .findStagedCopies) } catch {
-        data = range  // then everything is looked at
+      if position % Self.recordsPerTablePage == 0 {
+        let (offset, errorNumber) = retryingInterrupts { lseek(file.raw, headerBytes + position * 8, SEEK_DATA) }
+        if errorNumber == ENXIO { return nil }
+        // Where it fails otherwise, everything is looked at.
+        position = max(position, (offset - headerBytes) / 8)
       }
-      guard let data else { return nil }
-      let end = min((data.upperBound - headerBytes) / 8, pageCount)
-      position = max(position, (data.lowerBound - headerBytes) / 8)
+      let end = min(pageCount, (position / Self.recordsPerTablePage + 1) * Self.recordsPerTablePage)
       while position < end {
         if records[position].load(ordering: .relaxed) != 0 { return PageIndex(position) }
         position += 1

@@ -128,12 +128,33 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   private static func create(in directory: String) throws(SystemError) -> (Descriptor, isDirect: Bool) {
     for (flags, isDirect) in [(O_DIRECT, true), (0, false)] {
       let raw = open(directory, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC | flags, 0)
-      if raw >= 0 { return (Descriptor(owning: raw), isDirect) }
+      if raw >= 0 {
+        let file = Descriptor(owning: raw)
+        if !isDirect || isDirectIndeed(file) { return (file, isDirect) }
+        continue
+      }
       guard errno == EINVAL || errno == EOPNOTSUPP || errno == EISDIR else {
         throw SystemError("making a swap file in \(directory)", errorNumber: errno)
       }
     }
     return (try createNamed(in: directory), false)
+  }
+
+  /// A filesystem may take O_DIRECT, and write through the page cache all the same (ext4 with data=journal, or encrypted), so
+  /// that a completed write is not durable. Where it can say how direct I/O must be aligned, it says 0 then.
+  private static func isDirectIndeed(_ file: Descriptor) -> Bool {
+    let (bytesOfStatus, alignmentField) = (256, 156)  // struct statx of <linux/stat.h>, and its stx_dio_offset_align
+    var path: CChar = 0
+    return withUnsafeTemporaryAllocation(byteCount: bytesOfStatus, alignment: 8) { status in
+      // Safety: the kernel reads an empty string, and writes one struct statx.
+      let result = withUnsafePointer(to: &path) {
+        c_syscall(
+          Linux.SYS_statx, Int(file.raw), Int(bitPattern: $0), Linux.AT_EMPTY_PATH, Linux.STATX_DIOALIGN,
+          Int(bitPattern: status.baseAddress))
+      }
+      guard result == 0, status.load(as: UInt32.self) & UInt32(Linux.STATX_DIOALIGN) != 0 else { return true }
+      return status.load(fromByteOffset: alignmentField, as: UInt32.self) != 0
+    }
   }
 
   /// Where the filesystem has no O_TMPFILE: a random name that exists for an instant.

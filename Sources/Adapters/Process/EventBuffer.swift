@@ -58,6 +58,12 @@ package final class EventBuffer: EventBatch, @unchecked Sendable {  // belongs t
     setCount(0)
   }
 
+  /// This one has been applied, and says nothing any more.
+  package func settle(at index: Int) { messages[index].event = Self.settled }
+
+  /// No event of the kernel's.
+  private static let settled: UInt8 = 0xFF
+
   /// Reads without waiting, whatever the client has done to the shared open file's O_NONBLOCK.
   ///
   /// The kernel writes the messages themselves to shared memory, so a worker that dies right after leaves them all.

@@ -65,7 +65,7 @@ package enum Userfaultfd {
   ///
   /// - Returns: nil, or what is wrong with it, for the client.
   package static func accept(_ descriptor: Descriptor) -> String? {
-    guard linkTarget("/proc/self/fd/\(descriptor.raw)") == "anon_inode:[userfaultfd]" else {
+    guard isOne(descriptor) else {
       return "descriptor 0 is not a userfaultfd, and the first one must be"
     }
     guard let features = enabledFeatures(of: descriptor) else {
@@ -85,6 +85,10 @@ package enum Userfaultfd {
       return "the userfaultfd was set up with UFFD_FEATURE_WP_ASYNC, which lets writes pass unseen: leave it out"
     }
     return nil
+  }
+
+  static func isOne(_ descriptor: Descriptor) -> Bool {
+    linkTarget("/proc/self/fd/\(descriptor.raw)") == "anon_inode:[userfaultfd]"
   }
 
   /// Fork events are for the privileged (CAP_SYS_PTRACE): where they are not to be had, forks must be announced.

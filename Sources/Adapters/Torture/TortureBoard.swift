@@ -15,12 +15,15 @@ package final class TortureBoard: Sendable {
     case lastBegin, longest
     /// Not zero while it has nothing to do.
     case rests
+    /// For how long stalls were noted, in nanoseconds.
+    case measured
   }
 
   package let file: Descriptor
   private let mapping: MemoryMapping
   private static let wordsPerWriter = 16  // two cache lines
-  private static let bytes = 4096
+  private static let histogramStart = wordsPerWriter * (TortureLayout.writers + 1)
+  private static let bytes = (histogramStart + TortureLayout.writers * StallHistogram.buckets) * 8
 
   /// A new one.
   package init() throws(SystemError) {
@@ -46,6 +49,30 @@ package final class TortureBoard: Sendable {
     (0..<TortureLayout.writers).map { word(.longest, $0).pointee.exchange(0, ordering: .relaxed) }.max() ?? 0
   }
 
+  /// Grows as a move begins, and as it ends: odd meanwhile.
+  package var moves: UInt64 {
+    get { self[.measured, TortureLayout.writers] }
+    set { self[.measured, TortureLayout.writers] = newValue }
+  }
+
+  /// A write was so late, of so long since the one before.
+  func note(stall nanoseconds: UInt64, of time: UInt64, writer: Int) {
+    self[.measured, writer] += time
+    if nanoseconds > self[.longest, writer] { self[.longest, writer] = nanoseconds }
+    word(Self.histogramStart + writer * StallHistogram.buckets + StallHistogram.bucket(of: nanoseconds))
+      .pointee.add(1, ordering: .relaxed)
+  }
+
+  /// What a write has to wait while memory moves, in all but this share of the moments.
+  package func stall(exceededBy share: Double) -> UInt64 {
+    var stalls = StallHistogram()
+    for index in 0..<TortureLayout.writers * StallHistogram.buckets {
+      stalls.add(
+        word(Self.histogramStart + index).pointee.load(ordering: .relaxed), in: index % StallHistogram.buckets)
+    }
+    return stalls.wait(exceededBy: share, of: sum(.measured))
+  }
+
   /// The writers shall stop. Their work is acquired by who joins them.
   package var isOver: Bool {
     get { self[.increments, TortureLayout.writers] != 0 }
@@ -53,8 +80,11 @@ package final class TortureBoard: Sendable {
   }
 
   private func word(_ field: Field, _ writer: Int) -> UnsafeMutablePointer<Atomic<UInt64>> {
+    word(writer * Self.wordsPerWriter + field.rawValue)
+  }
+
+  private func word(_ index: Int) -> UnsafeMutablePointer<Atomic<UInt64>> {
     // Safety: inside the mapping, which is zeros at first and used through these alone.
-    (mapping.address + (writer * Self.wordsPerWriter + field.rawValue) * 8)
-      .assumingMemoryBound(to: Atomic<UInt64>.self)
+    (mapping.address + index * 8).assumingMemoryBound(to: Atomic<UInt64>.self)
   }
 }

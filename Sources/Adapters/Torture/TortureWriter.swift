@@ -16,6 +16,9 @@ package final class TortureWriter: @unchecked Sendable {  // used by one thread 
   private let counters: UnsafeMutablePointer<UInt64>
   private var random: UInt64
   private var canary: Canary?
+  /// Writes now and then, and notes how long each write takes while memory moves.
+  private let isPaced: Bool
+  private let clock = SystemClock()
   private var rounds = 0
   private var hotStart = 0
 
@@ -25,12 +28,14 @@ package final class TortureWriter: @unchecked Sendable {  // used by one thread 
   private static let hotRounds = 128
   private static let canaryRound = 100
   private static let longestRemoval: UInt64 = 16
+  private static let paceMicroseconds: UInt32 = 100
 
-  package init(_ number: Int, memory: TortureMemory, board: TortureBoard, canary: Canary?) {
+  package init(_ number: Int, memory: TortureMemory, board: TortureBoard, canary: Canary?, isPaced: Bool = false) {
     self.number = number
     self.memory = memory
     self.board = board
     self.canary = canary
+    self.isPaced = isPaced
     area = memory.layout.area(of: number)
     shared = memory.layout.shared
     random = SplitMix.mix(memory.layout.seed &+ UInt64(number))
@@ -42,7 +47,6 @@ package final class TortureWriter: @unchecked Sendable {  // used by one thread 
 
   /// Increments until the board says that it is over.
   package func run() throws(SystemError) {
-    let clock = SystemClock()
     begin()
     var begin = clock.nowNanoseconds
     while !board.isOver {
@@ -60,7 +64,8 @@ package final class TortureWriter: @unchecked Sendable {  // used by one thread 
   private func round() {
     if rounds % Self.hotRounds == 0 { hotStart = Int(next() % UInt64(shared.count)) }
     for _ in 1..<Self.roundIncrements {
-      increment(Int(shared[(hotStart + Int(next() % Self.hotPages)) % shared.count]))
+      let page = Int(shared[(hotStart + Int(next() % Self.hotPages)) % shared.count])
+      if isPaced { incrementPaced(page) } else { increment(page) }
     }
     increment(Int(shared[Int(next() % UInt64(shared.count))]))
     rounds += 1
@@ -76,6 +81,17 @@ package final class TortureWriter: @unchecked Sendable {  // used by one thread 
     if found != counters[page] { lose(page, expected: counters[page], found: found) }
     counters[page] = found &+ 1
     word.pointee.store(found &+ 1, ordering: .relaxed)
+  }
+
+  /// Whoever is stopped is so in its pause, as a rule. So what counts is how long after its time the write is done.
+  private func incrementPaced(_ page: Int) {
+    let (begin, moves) = (clock.nowNanoseconds, board.moves)
+    clock.sleep(microseconds: Self.paceMicroseconds)
+    increment(page)
+    guard moves % 2 == 1 || board.moves != moves else { return }
+    let time = clock.nowNanoseconds - begin
+    let pace = UInt64(Self.paceMicroseconds) * 1000
+    board.note(stall: max(time, pace) - pace, of: time, writer: number)
   }
 
   @inline(__always)
@@ -109,28 +125,27 @@ package final class TortureWriter: @unchecked Sendable {  // used by one thread 
   /// Compares every counter of its own, and its share of what this process has to see in the other pages.
   package func verify() {
     begin()
-    let clock = SystemClock()
     for page in shared.map({ Int($0) }) {
-      begunPiece(clock)
+      begunPiece()
       checkConstant(page)
       check(page, TortureLayout.firstCounter + number, counters[page])
     }
     for page in area {
-      begunPiece(clock)
+      begunPiece()
       for index in 0..<memory.wordsPerPage {
         check(page, index, index == TortureLayout.firstCounter + number ? counters[page] : 0)
       }
     }
     let share = number % TortureLayout.writersPerProcess
     for page in memory.layout.cold where page % TortureLayout.writersPerProcess == share {
-      begunPiece(clock)
+      begunPiece()
       let constant = memory.layout.constant(of: page)
       for index in 0..<memory.wordsPerPage { check(page, index, constant) }
     }
     board[.rests, number] = 1
   }
 
-  private func begunPiece(_ clock: SystemClock) {
+  private func begunPiece() {
     board[.checkedPages, number] += 1
     if board[.checkedPages, number] % 64 == 0 { board[.lastBegin, number] = clock.nowNanoseconds }
   }
@@ -142,7 +157,7 @@ package final class TortureWriter: @unchecked Sendable {  // used by one thread 
 
   private func finishPiece(begin: UInt64, end: UInt64) {
     board[.lastBegin, number] = begin
-    if end - begin > board[.longest, number] { board[.longest, number] = end - begin }
+    if !isPaced, end - begin > board[.longest, number] { board[.longest, number] = end - begin }
   }
 
   @inline(__always)

@@ -6,6 +6,7 @@ internal import Domain
 enum Assistant {
   static func run(_ words: [String]) throws {
     Machine.nameProcess(BorrowedUserfaultfd.tracerName)
+    Machine.hurry()
     guard words.isEmpty, let descriptor = Descriptor(inherited: KeeperLink.workerDescriptor) else {
       throw UsageError(message: "assistant: is for swap-monitor itself")
     }

@@ -17,6 +17,10 @@ extension Server {
       throw ProtocolError(
         .invalidRequest, "freeze: \"caller\" is for tenants that ask for themselves; \"signal\" is right")
     }
+    guard request.qmp == nil || request.freeze == nil || request.freeze == FreezeMode.signal.rawValue else {
+      throw ProtocolError(
+        .invalidRequest, "qmp: goes with \"freeze\": \"signal\" only: I/O is drained while the machine stands still")
+    }
     try checkMonitor(request.qmp, for: connection)
     keepBusy(connection)
     let (mailbox, token, link) = (mailbox, connection.token, link)

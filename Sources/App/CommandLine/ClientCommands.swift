@@ -126,6 +126,8 @@ enum ClientCommands {
       } catch {}  // the refusal itself has to do
     } else if let state = refusal.reply?["error"]?["state"]?.text, ["Ready", "Active"].contains(state) {
       message += ". Ask 'swap-monitor enable \(tenant)' first"
+    } else if let flag = switches.first(where: { message.contains("\"\($0.value)\": true") })?.key {
+      message += ". On the command line that is --\(flag)"
     }
     return Client.Failure(code: refusal.code, message: message, reply: refusal.reply)
   }

@@ -22,7 +22,7 @@ struct CommandOptions {
     case "torture":
       CommandOptions(
         valued: ["seconds", "memory", "seed", "patience", "swap-dir", "log-level", "canary"],
-        flags: ["no-kill", "disk-trouble", "json"])
+        flags: ["no-kill", "live", "stalls", "disk-trouble", "json"])
     case "attach":
       CommandOptions(valued: ["socket", "name", "freeze", "qmp", "region"], flags: ["dry-run", "json"])
     case "install": CommandOptions(valued: ["prefix", "root"], flags: ["dry-run", "uninstall", "json"])

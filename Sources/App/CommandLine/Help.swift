@@ -147,7 +147,7 @@ enum Help {
     """
 
   static let torture = """
-    Usage: swap-monitor torture [--seconds N] [--memory SIZE] [--seed S] [--no-kill] [OPTIONS]
+    Usage: swap-monitor torture [--seconds N] [--memory SIZE] [--seed S] [--live] [--no-kill] [--stalls] [OPTIONS]
 
     Starts a daemon and a tenant of two processes, whose threads increment counters all over the memory that they share, and
     check each before; others' pages lie between, and some are removed. Meanwhile connections ask for random things, and the
@@ -157,7 +157,11 @@ enum Help {
       --seconds N           how long (default 60); comparing comes on top
       --memory SIZE         how much memory the tenant has (default 256M)
       --seed S              what is random then depends on S (and on the machine's own timing)
+      --live                nobody is stopped while memory moves ("freeze": "live")
       --no-kill             kill nothing
+      --stalls              kill nothing, only enable and disable, and measure what `enable` costs writers who write now and
+                            then: by how much a write was late at worst, and how long one has to wait that comes at any
+                            moment while memory moves, in all but a thousandth of these moments (stall p99.9)
       --disk-trouble        the swap directory's disk fails, or fills up: no-space and io-error are right answers, and the
                             disk is filled to the last byte
       --patience N          a writer or request without progress for so many seconds hangs (default 30)

@@ -6,8 +6,6 @@ struct ProgressLine {
   var pageBytes: Int
   /// What there is to do, in pages, where that is known.
   var expectedPages: Int?
-  /// Whether all of that will be done: else there is no percentage to tell.
-  var takesAll = true
   /// Of `SystemClock`.
   var startNanoseconds = SystemClock().nowNanoseconds
 
@@ -26,7 +24,6 @@ struct ProgressLine {
     let done = min(max(pages, 0), expected)
     let rate = ByteSize.decimals(Double(done * pageBytes) / Double(1 << 20) / max(seconds, 0.001), 0)
     let figures = "\(size(done)) of \(size(expected))  \(rate) MiB/s  \(time)"
-    guard takesAll else { return String("  \(step)  \(figures)".prefix(columns - 1)) }
     let percent = "\(done * 100 / expected)"
     let width = min(Self.widestBar, columns - step.count - Self.otherColumns)
     var bar = ""

@@ -28,8 +28,7 @@ struct ProgressWatch {
     self.client = client
     self.watcher = watcher
     self.signals = signals
-    // How much a trim will find to drop is not known.
-    line = ProgressLine(step: operation, pageBytes: 4096, takesAll: operation != "trim")
+    line = ProgressLine(step: operation, pageBytes: 4096)
   }
 
   /// - Throws: also a refusal.
@@ -82,11 +81,14 @@ struct ProgressWatch {
     do throws(Client.Failure) {
       let status = try Client.accepted(try watcher.receive())
       func pages(_ key: String) -> Int { status["metrics"]?[key]?.int ?? 0 }
-      // Not `state_transition`, which tells of the operation before until this one has begun.
+      // `state_transition` tells of the operation before until this one has begun.
+      let examined = status["operation"]?.text == operation ? status["state_transition"]?["examined_pages"]?.int : nil
+      let expected = line.expectedPages ?? pages("staging_pages")
       remainingPages =
         switch operation {
         case "enable": pages("resident_pages")
         case "disable", "unregister": pages("staging_pages") + pages("swap_pages")
+        case "trim": examined.map { expected - $0 } ?? (line.expectedPages == nil ? expected : remainingPages)
         default: pages("staging_pages")
         }
       line.expectedPages = max(line.expectedPages ?? 0, remainingPages)

@@ -46,6 +46,7 @@ enum StatusText {
     text += "  faults served     \(pages("copied_from_staging_pages")) from staging, "
     text += "\(pages("copied_from_file_pages")) from the file, \(pages("zeroed_pages")) zero, "
     text += "\(pages("redundant_pages")) redundant\n"
+    if pages("removed_pages") > 0 { text += "  removed           \(pages("removed_pages")) pages by the tenant\n" }
     if let rate { text += "  faults a second   \(ByteSize.decimals(rate, 0))\n" }
     if let last = reply["state_transition"] {
       let what = reply["operation"]?.text ?? reply["last_operation"]?.text ?? "none"

@@ -72,7 +72,11 @@ struct LinuxPorts: TenantPorts {
     let signals = SignalFreezer(
       processes: { [processList] in processList.handles },
       identify: { [processList, mappingSearch, gate] in mappingSearch.identify(processList.all, gate: gate) },
-      record: { [holdings] (pids) throws(SystemError) in try holdings.recordStops(pids) })
+      record: { [processList, holdings] (pids) throws(SystemError) in
+        // Whom the next worker does not know by its pidfd it can't let go on.
+        if !pids.isEmpty { for process in processList.all { try holdings.holdHandle(of: process) } }
+        try holdings.recordStops(pids)
+      })
     freezer = TenantFreezer(
       signals: signals, monitorPath: monitor, isPaused: holdings.recordedPause, log: shared.log,
       record: { [holdings] (isPaused) throws(SystemError) in try holdings.recordPause(isPaused) })

@@ -25,13 +25,16 @@ struct Log: Sendable {
 
     init(_ log: Log) { self.log = log }
 
-    func warning(_ text: @autoclosure () -> String) {
+    func warning(_ text: @autoclosure () -> String) { write(.warning, text) }
+    func error(_ text: @autoclosure () -> String) { write(.error, text) }
+
+    private func write(_ level: Level, _ text: () -> String) {
       let now = SystemClock().nowNanoseconds
       if let last = lastNanoseconds, now - last < 1_000_000_000 {
         leftOut += 1
         return
       }
-      log.warning(leftOut > 0 ? "\(text()) (and \(leftOut) more like this)" : text())
+      log.write(level) { leftOut > 0 ? "\(text()) (and \(leftOut) more like this)" : text() }
       lastNanoseconds = now
       leftOut = 0
     }

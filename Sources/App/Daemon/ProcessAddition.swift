@@ -59,6 +59,8 @@ struct ProcessAddition: Sendable {
 
   /// A child that was forked while its parent was monitored is served already, through the userfaultfd that the fork has made.
   private func forkedChild(in runtime: TenantRuntime) -> UserfaultProcess? {
+    // It runs, so its fork was read; who has read it takes it in before the gate is free again.
+    runtime.memory.ports.gate.shared {}
     runtime.memory.ports.identifyChildren()
     return runtime.memory.ports.processes.first {
       ($0.isForked || isReplayed) && $0.handle?.pid == process.handle?.pid && $0.addresses == process.addresses

@@ -83,11 +83,8 @@ struct Registration: Sendable {
   private static func freezeMode(_ name: String?) throws(ProtocolError) -> FreezeMode {
     guard let name else { return .signal }
     if let mode = FreezeMode(rawValue: name) { return mode }
-    if name == "live" {
-      throw ProtocolError(
-        .unsupported, "freeze: \"live\" is not supported by this version; \"signal\" and \"caller\" are")
-    }
-    throw ProtocolError(.invalidRequest, "freeze: \"\(name.shortened)\"; \"signal\" or \"caller\" is right")
+    throw ProtocolError(
+      .invalidRequest, "freeze: \"\(name.shortened)\"; \"signal\", \"live\" or \"caller\" is right")
   }
 
   private static func inspect(_ memfds: [Descriptor], geometry: PageGeometry) throws(ProtocolError) -> [GuestFile] {

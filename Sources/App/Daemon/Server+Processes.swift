@@ -118,7 +118,8 @@ extension Server {
       tenant.unwatched.remove(token)
       do throws(SystemError) {
         try watch(process, of: tenant, token: token)
-        tenant.runtime.holdings.holdHandle(of: process)
+        // Where the keeper can't, the next worker finds it out again.
+        do throws(SystemError) { try tenant.runtime.holdings.holdHandle(of: process) } catch {}
         log.info("tenant \(tenant.name): \(process.text) was forked, and is served")
       } catch {
         tenant.unwatched.insert(token)

@@ -36,6 +36,8 @@ final class Server {
   var departures: [Tenant.Identifier: Transit] = [:]
   var nextToken = Token.first
   var isEnding = false
+  /// Kept for as long as this worker lives.
+  var sharedDescriptors: SharedDescriptors?
   let acceptLog: Log.Limited
   var lastLookNanoseconds: UInt64 = 0
   var lastAliveNanoseconds: UInt64 = 0

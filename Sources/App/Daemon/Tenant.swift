@@ -127,9 +127,11 @@ struct StatusSnapshot {
         "copied_from_staging_pages": .int(counts.faults.copiedFromStaging), "zeroed_pages": .int(counts.faults.zeroed),
         "redundant_pages": .int(counts.faults.redundant), "staging_pages": .int(counts.staged),
         "swap_pages": .int(counts.file), "unreadable_pages": .int(counts.unreadable),
+        "removed_pages": .int(counts.faults.removed),
       ]),
       "state_transition": .object([
-        "pages": .int(transition.pages), "time_ms": .int(Int(transition.nanoseconds / 1_000_000)),
+        "pages": .int(transition.pages), "examined_pages": .int(transition.examinedPages),
+        "time_ms": .int(Int(transition.nanoseconds / 1_000_000)),
       ]),
       "size": .unsigned(memory.map.sizeBytes), "page_size": .int(memory.map.geometry.pageBytes),
     ]

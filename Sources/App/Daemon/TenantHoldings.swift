@@ -5,6 +5,8 @@ internal import Domain
 enum HeldRole: UInt32 {
   /// Of group 0.
   case listener = 1
+  /// The process that shares the worker's descriptors (`SharedDescriptors`).
+  case sharer = 2
   /// Of a connection's group, which is its token.
   case socket = 10
   case request = 11
@@ -28,6 +30,7 @@ enum HeldRole: UInt32 {
   }
 
   static let listenerKey = HeldRole.listener.key(0)
+  static let sharerKey = HeldRole.sharer.key(0)
 }
 
 /// What the keeper holds of one tenant. Threads of the tenant use it, besides the control thread.
@@ -96,12 +99,12 @@ final class TenantHoldings: @unchecked Sendable {  // guarded by `lock`
     do throws(SystemError) { try hold(process) } catch {}
   }
 
-  /// A child's number has been found out.
-  func holdHandle(of process: UserfaultProcess) {
-    guard let handle = process.handle, let index = withIndex({ _ in indexes[ObjectIdentifier(process)] }) else {
-      return
-    }
-    do throws(SystemError) { try hold(handle.descriptor, as: .pidfd, index: index) } catch {}  // it is found out again
+  /// A child's number has been found out. Does nothing where it is held.
+  func holdHandle(of process: UserfaultProcess) throws(SystemError) {
+    guard let handle = process.handle, let index = withIndex({ _ in indexes[ObjectIdentifier(process)] }),
+      !link.isHeld(HeldRole.pidfd.key(group, index))
+    else { return }
+    try hold(handle.descriptor, as: .pidfd, index: index)
   }
 
   func drop(_ process: UserfaultProcess) {

@@ -105,6 +105,12 @@ struct ProcessRecord: Codable, Equatable {
     }
   }
 
+  /// Of a child that has only just been forked.
+  init(childOf parent: ProcessRecord) {
+    isForked = true
+    parts = parent.parts
+  }
+
   func addresses(_ map: RegionMap) -> AddressMap {
     AddressMap(
       map,

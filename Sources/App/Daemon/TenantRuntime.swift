@@ -10,6 +10,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   static let fileFaultThreads = 2
   /// Staged copies of returned pages are given back together: when so many have gathered, or nothing happens for a while.
   static let releaseThreshold = 512
+  /// At a time: faults that come meanwhile wait.
+  static let releaseLimit = 256
   static let releaseDelayNanoseconds: UInt64 = 2_000_000
   /// When faults that wait for another try get it.
   static let retryDelayNanoseconds: UInt64 = 200_000
@@ -176,8 +178,9 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   /// The last or the running job's pages and time.
   var transition: StateTransition {
     monitor.withLock {
-      guard let start = jobStartNanoseconds else { return progress }
-      return StateTransition(pages: progress.pages, nanoseconds: memory.ports.clock.nowNanoseconds - start)
+      var transition = progress
+      if let start = jobStartNanoseconds { transition.nanoseconds = memory.ports.clock.nowNanoseconds - start }
+      return transition
     }
   }
 
@@ -266,7 +269,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   }
 
   private func releaseStaging() {
-    do throws(PortFailure) { _ = try memory.releaseStaging(limit: Self.releaseThreshold) } catch {
+    do throws(PortFailure) { _ = try memory.releaseStaging(limit: Self.releaseLimit) } catch {
       log.warning("tenant \(name): \(ProtocolError(error).message)")
     }
   }
@@ -280,6 +283,10 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       defer { lane.leave() }
       switch service.serveFromFile(fault.page, from: process, buffer: buffer) {
       case .served, .outside: break
+      case .unreadable(let page):
+        log.error(
+          "tenant \(name): \(text(page)) can't be read back right from the swap file: whoever touches it gets SIGBUS")
+        process.wake(page..<(page + 1))
       case .processGone: processGone(process)
       case .failed(let failure):
         log.warning("tenant \(name): \(ProtocolError(failure).message)")
@@ -336,7 +343,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       }
       if let out = work as? OutJob<LinuxPorts> { report(out) }
       waits.end()
-      finishProgress(work.pages)
+      finishProgress(work)
+      if case .unreadable? = result.failure { reportUnreadable() }
       jobEnded(result)
       cleaner.ask()
     }
@@ -361,6 +369,25 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     }
   }
 
+  private func reportUnreadable() {
+    var position = PageIndex(0)
+    for _ in 0..<Self.namedPages {
+      guard let page = memory.ledger.nextUnreadable(from: position) else { return }
+      log.error("tenant \(name): \(text(page)) can't be read back right from the swap file, and stays monitored")
+      position = page + 1
+    }
+  }
+
+  /// Of those that `disable` could not bring back.
+  private static let namedPages = 10
+
+  /// For people: where a page is.
+  private func text(_ page: PageIndex) -> String {
+    let (map, number) = (memory.map, memory.map.regionIndex(of: page))
+    let offset = map.geometry.bytes(inPages: map.regions[number].pages.lowerBound.distance(to: page))
+    return "the page at offset 0x\(String(offset, radix: 16)) of region \(number)"
+  }
+
   private func takeJob() -> TenantJob? {
     monitor.withLock {
       while nextJob == nil && !isEnding { monitor.wait() }
@@ -379,8 +406,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         jobLane.enter()
         defer { jobLane.leave() }
         let step = try work.step()
-        let pages = work.pages
-        monitor.withLock { progress.pages = pages }
+        let (pages, examinedPages) = (work.pages, work.examinedPages)
+        monitor.withLock { (progress.pages, progress.examinedPages) = (pages, examinedPages) }
         if job == .disable { waits.note(work.shortage) }
         switch step {
         case .again: break
@@ -407,10 +434,12 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     monitor.withLock { if !isEnding { monitor.wait(untilNanoseconds: deadline) } }
   }
 
-  private func finishProgress(_ pages: Int) {
+  private func finishProgress(_ work: any SteppedJob) {
     let now = memory.ports.clock.nowNanoseconds
+    let (pages, examinedPages) = (work.pages, work.examinedPages)
     monitor.withLock {
-      progress = StateTransition(pages: pages, nanoseconds: now - (jobStartNanoseconds ?? now))
+      progress = StateTransition(
+        pages: pages, examinedPages: examinedPages, nanoseconds: now - (jobStartNanoseconds ?? now))
       jobStartNanoseconds = nil
     }
   }

@@ -44,8 +44,10 @@ enum Torture {
       patienceNanoseconds: patience, printsJSON: arguments.has("json"))
     defer { run.end() }
     let report = try run.play(
-      nanoseconds: nanoseconds, kills: !arguments.has("no-kill"), diskMayFail: arguments.has("disk-trouble"),
-      canary: arguments.value("canary"))
+      TortureRun.Options(
+        nanoseconds: nanoseconds, kills: !arguments.has("no-kill") && !arguments.has("stalls"),
+        isLive: arguments.has("live"), measuresStalls: arguments.has("stalls"),
+        diskMayFail: arguments.has("disk-trouble"), canary: arguments.value("canary")))
     if arguments.has("json") {
       // One JSON object in all: a failure takes the report along.
       if report.isGood { ClientCommands.printJSON(report.json) }

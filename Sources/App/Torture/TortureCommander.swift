@@ -15,6 +15,8 @@ final class TortureCommander: @unchecked Sendable {  // what threads share is gu
   private let client: Client
   private let patienceNanoseconds: UInt64
   private let allowedRefusals: Set<String>
+  /// Where it tells of moves: it asks for `enable` and `disable` in turn then, one at a time.
+  private let movesBoard: TortureBoard?
   private let monitor = Monitor()
   private var tally = Tally()
   private var isWanted = true
@@ -27,8 +29,14 @@ final class TortureCommander: @unchecked Sendable {  // what threads share is gu
   private static let mostAtOnce: UInt64 = 3
   private static let longestPauseMicroseconds: UInt64 = 60_000
 
-  init(_ client: Client, seed: UInt64, patienceNanoseconds: UInt64, allowedRefusals: Set<String>) throws(SystemError) {
+  init(
+    _ client: Client, seed: UInt64, patienceNanoseconds: UInt64, allowedRefusals: Set<String>,
+    movesBoard: TortureBoard? = nil
+  )
+    throws(SystemError)
+  {
     self.client = client
+    self.movesBoard = movesBoard
     self.patienceNanoseconds = patienceNanoseconds
     self.allowedRefusals = allowedRefusals
     random = seed
@@ -59,6 +67,7 @@ final class TortureCommander: @unchecked Sendable {  // what threads share is gu
   /// - Returns: false when a reply does not come.
   private func ask() throws(Client.Failure) -> Bool {
     var asked: [(operation: String, id: JSONValue)] = []
+    if let movesBoard { return try askInTurn(movesBoard) }
     for _ in 0...next(Self.mostAtOnce) {
       let operation = Self.operations[Int(next(UInt64(Self.operations.count)))]
       let id = JSONValue.int(Int(next(1 << 40)))
@@ -68,6 +77,19 @@ final class TortureCommander: @unchecked Sendable {  // what threads share is gu
       try client.send(request)
       asked.append((operation, id))
     }
+    return try receive(asked)
+  }
+
+  private func askInTurn(_ board: TortureBoard) throws(Client.Failure) -> Bool {
+    let operation = current.requests % 2 == 0 ? "enable" : "disable"
+    if operation == "enable" { board.moves += 1 }
+    try client.send(["op": .string(operation), "tenant": .string(TortureTenant.name), "wait": true, "id": 1])
+    let isAnswered = try receive([(operation, 1)])
+    if operation == "enable" { board.moves += 1 }
+    return isAnswered
+  }
+
+  private func receive(_ asked: [(operation: String, id: JSONValue)]) throws(Client.Failure) -> Bool {
     monitor.withLock { tally.requests += asked.count }
     for (operation, id) in asked {
       guard !Readable.wait(for: [client.descriptor], timeoutNanoseconds: patienceNanoseconds).isEmpty else {

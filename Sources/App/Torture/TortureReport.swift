@@ -14,6 +14,8 @@ struct TortureReport {
   /// In nanoseconds.
   var recoveries: [UInt64] = []
   var longestPauseNanoseconds: UInt64 = 0
+  /// What a write has to wait at 999 of 1000 moments; of paced writers alone.
+  var stallNanoseconds: UInt64?
   var requests = 0
   var replies: [String: Int] = [:]
   /// What else must not be, in words.
@@ -30,7 +32,7 @@ struct TortureReport {
 
   var json: JSONValue {
     let sorted = recoveries.sorted()
-    return .object([
+    var members: [String: JSONValue] = [
       "ok": .bool(isGood), "seed": .unsigned(seed), "bytes": .unsigned(bytes), "seconds": .number(seconds),
       "increments": .unsigned(increments), "removed_pages": .unsigned(removals),
       "checked_pages": .unsigned(checkedPages), "lost": .unsigned(lost), "hung": .int(hung), "kills": .int(kills),
@@ -44,7 +46,9 @@ struct TortureReport {
       "longest_pause_ms": .number(Self.milliseconds(longestPauseNanoseconds)),
       "requests": .int(requests), "replies": .object(replies.mapValues { .int($0) }),
       "complaints": .array(complaints.map { .string($0) }),
-    ])
+    ]
+    if let stallNanoseconds { members["stall_p99.9_ms"] = .number(Self.milliseconds(stallNanoseconds)) }
+    return .object(members)
   }
 
   var text: String {
@@ -59,6 +63,9 @@ struct TortureReport {
     if !sorted.isEmpty {
       lines.append(
         ("recovery", "p50 \(Self.time(sorted[sorted.count / 2])), max \(Self.time(sorted[sorted.count - 1]))"))
+    }
+    if let stallNanoseconds {
+      lines.append(("stall p99.9", "\(Self.time(stallNanoseconds)) of a write while memory moves"))
     }
     lines += [
       ("longest pause", "\(Self.time(longestPauseNanoseconds)) of a writer, freezes and take-overs included"),

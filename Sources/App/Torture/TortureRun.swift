@@ -2,6 +2,16 @@ internal import Adapters
 
 /// One run of torture: who takes part in it, and who watches over it.
 struct TortureRun {
+  struct Options {
+    var nanoseconds: UInt64
+    var kills: Bool
+    var isLive: Bool
+    /// Paced writers, and a connection that only enables and disables.
+    var measuresStalls: Bool
+    var diskMayFail: Bool
+    var canary: String?
+  }
+
   private let socket: String
   private let daemon: ChildProcess
   private let layout: TortureLayout
@@ -38,24 +48,26 @@ struct TortureRun {
     report.bytes = UInt64(bytes)
   }
 
-  mutating func play(nanoseconds: UInt64, kills: Bool, diskMayFail: Bool, canary: String?) throws -> TortureReport {
+  mutating func play(_ options: Options) throws -> TortureReport {
     try connectFirst()
     if !printsJSON {
       Console.write(
         "\(ByteSize.text(report.bytes)) of memory, \(TortureLayout.processes) processes, \(TortureLayout.writers) "
-          + "writers, \(Self.commanderCount) connections; the seed is \(layout.seed)\n")
+          + "writers, \(commanderCount(options)) connections; the seed is \(layout.seed)\n")
     }
-    for number in 0..<TortureLayout.processes { try join(number, canary) }
-    let killer = kills ? TortureKiller(keeper: daemon.handle, seed: layout.seed &+ 1000) : nil
-    try command(diskMayFail: diskMayFail)
+    for number in 0..<TortureLayout.processes { try join(number, options) }
+    let killer = options.kills ? TortureKiller(keeper: daemon.handle, seed: layout.seed &+ 1000) : nil
+    try command(options)
     tell("write")
-    let end = clock.nowNanoseconds + nanoseconds
+    let end = clock.nowNanoseconds + options.nanoseconds
     var isGoing = true
     while isGoing && clock.nowNanoseconds < end { isGoing = try look(killer) }
     board.isOver = true
     report.increments = board.sum(.increments)
     // Commands and kills go on while everything is compared.
-    isGoing = try isGoing && finish("write", killer) && finish("verify", killer)
+    isGoing = try isGoing && finish("write", killer)
+    if options.measuresStalls { report.stallNanoseconds = board.stall(exceededBy: 0.001) }
+    isGoing = try isGoing && finish("verify", killer)
     for commander in commanders { report.add(commander.stop()) }
     commanders = []
     // And once more when everything is back.
@@ -69,6 +81,8 @@ struct TortureRun {
     report.removals = board.sum(.removals)
     report.checkedPages = board.sum(.checkedPages)
     report.longestPauseNanoseconds = max(report.longestPauseNanoseconds, board.takeLongest())
+    // A histogram's times are rounded up.
+    report.stallNanoseconds = report.stallNanoseconds.map { min($0, report.longestPauseNanoseconds) }
     report.kills = killer?.kills ?? 0
     report.recoveries = killer?.recoveries ?? []
     countLost()
@@ -102,27 +116,29 @@ struct TortureRun {
     }
   }
 
-  private mutating func join(_ number: Int, _ canary: String?) throws {
+  private mutating func join(_ number: Int, _ options: Options) throws {
     let files = "/proc/\(Machine.processIdentifier)/fd/"
     let process = try ChildProcess(
       arguments: [
         TortureTenant.command, socket, "\(files)\(memory.raw)", "\(files)\(board.file.raw)", "\(number)",
-        "\(layout.pageCount)", "\(layout.seed)", canary ?? "",
-      ], keepsErrors: true)
+        "\(layout.pageCount)", "\(layout.seed)", options.canary ?? "", options.isLive ? "live" : "signal",
+      ] + (options.measuresStalls ? ["paced"] : []), keepsErrors: true)
     processes.append(process)
     guard process.readLine() == "joined" else {
       throw Torture.Failure(message: "process \(number) of the tenant could not join")
     }
   }
 
-  private mutating func command(diskMayFail: Bool) throws {
+  private func commanderCount(_ options: Options) -> UInt64 { options.measuresStalls ? 1 : Self.commanderCount }
+
+  private mutating func command(_ options: Options) throws {
     var allowed: Set = ["wrong-state", "aborted", "freeze-failed"]
-    if diskMayFail { allowed.formUnion(["no-space", "io-error"]) }
-    for number in 0..<Self.commanderCount {
+    if options.diskMayFail { allowed.formUnion(["no-space", "io-error"]) }
+    for number in 0..<commanderCount(options) {
       commanders.append(
         try TortureCommander(
           try Client(path: socket), seed: layout.seed &+ 2000 &+ number, patienceNanoseconds: patienceNanoseconds,
-          allowedRefusals: allowed))
+          allowedRefusals: allowed, movesBoard: options.measuresStalls ? board : nil))
     }
   }
 

@@ -15,12 +15,13 @@ enum TortureTenant {
     let memory = try TortureMemory(path: words[1], layout: layout)
     let board = try TortureBoard(path: words[2])
     let client = try Client(path: words[0])
+    let (freeze, isPaced) = (words.count > 7 ? words[7] : "signal", words.count > 8)
     let userfaultfd = try Userfaultfd.create().descriptor
     if process == 0 {
       memory.fill()
       _ = try client.ask(
         [
-          "op": "register", "protocol": 1, "tenant": .string(name), "freeze": "signal",
+          "op": "register", "protocol": 1, "tenant": .string(name), "freeze": .string(freeze),
           "regions": [
             ["address": .unsigned(memory.address), "size": .int(memory.bytes), "memfd": 0, "offset": 0]
           ],
@@ -33,7 +34,7 @@ enum TortureTenant {
     let first = process * TortureLayout.writersPerProcess
     let canary = words.count > 6 ? TortureWriter.Canary(rawValue: words[6]) : nil
     let writers = (first..<first + TortureLayout.writersPerProcess).map {
-      TortureWriter($0, memory: memory, board: board, canary: $0 == 0 ? canary : nil)
+      TortureWriter($0, memory: memory, board: board, canary: $0 == 0 ? canary : nil, isPaced: isPaced)
     }
     Console.write("joined\n")
     try obey(writers, client)

@@ -5,12 +5,15 @@ package enum FaultSource: Equatable, Sendable {
   case redundant
 }
 
-/// Faults served since the last `enable`.
+/// Faults served, and pages removed, since the last `enable`.
 package struct FaultCounters: Equatable, Sendable {
   package var copiedFromFile = 0
   package var copiedFromStaging = 0
   package var zeroed = 0
   package var redundant = 0
+  /// By the tenant (a balloon, say); a page that is removed twice counts twice.
+  package var removed = 0
+  /// Of faults.
   package var total: Int { copiedFromFile + copiedFromStaging + zeroed + redundant }
 
   package init() {}
@@ -48,10 +51,12 @@ package struct PageCounts: Equatable, Sendable {
 /// Pages handled and time taken by the last or the running operation.
 package struct StateTransition: Equatable, Sendable {
   package var pages = 0
+  package var examinedPages = 0
   package var nanoseconds: UInt64 = 0
 
-  package init(pages: Int = 0, nanoseconds: UInt64 = 0) {
+  package init(pages: Int = 0, examinedPages: Int = 0, nanoseconds: UInt64 = 0) {
     self.pages = pages
+    self.examinedPages = examinedPages
     self.nanoseconds = nanoseconds
   }
 }

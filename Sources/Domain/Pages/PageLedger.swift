@@ -243,6 +243,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     locked {
       guard books.isOpen else { return }
       books.discardGeneration += 1
+      books.counters.removed += range.count
       books.discarding.insert(range.lowerBound.rawValue..<range.upperBound.rawValue)
       var position = range.lowerBound.rawValue
       while let found = books.recorded.nextMember(from: position), found < range.upperBound.rawValue {

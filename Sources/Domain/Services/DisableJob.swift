@@ -114,9 +114,12 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
       phase = .closing
       return .again
     }
-    // What has come back by faults meanwhile is passed over unverified: else faults that follow each other are never caught up
-    // with. (Should one of these pages be in the file again, it is found in the next round.)
-    while installIndex < completion.slots.count, !isInFile(completion, at: installIndex) { installIndex += 1 }
+    // What has come back by faults meanwhile is passed over, each page looked at once: else faults that follow each other are
+    // never caught up with. (Should one of these pages be in the file again, it is found in the next round.)
+    while installIndex < completion.slots.count, !isInFile(completion, at: installIndex) {
+      distrustIfWrong(completion, at: installIndex)
+      installIndex += 1
+    }
     guard installIndex < completion.slots.count else {
       end(completion, unseenFrom: completion.slots.count)
       self.completion = nil
@@ -212,12 +215,15 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
 
   /// Slots that were read wrong are not trusted again, even where nobody has looked at what was read.
   private func end(_ completion: Completion, unseenFrom first: Int) {
-    for index in first..<completion.slots.count where !isRight(completion, at: index) {
-      let slot = completion.slots.lowerBound + index
-      memory.ledger.distrust(slot, of: memory.ledger.owner(of: slot))
-    }
+    for index in first..<completion.slots.count { distrustIfWrong(completion, at: index) }
     memory.ledger.unpin(completion.slots)
     memory.ports.readAhead.giveBack(completion.buffer)
+  }
+
+  private func distrustIfWrong(_ completion: Completion, at index: Int) {
+    guard !isRight(completion, at: index) else { return }
+    let slot = completion.slots.lowerBound + index
+    memory.ledger.distrust(slot, of: memory.ledger.owner(of: slot))
   }
 
   // MARK: Both
@@ -296,11 +302,16 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     do throws(PortFailure) {
       try memory.endMonitoring()
       memory.ports.destroyStaging()
-      if !cleansUpGradually {
-        try memory.ports.file.truncate()
-        memory.ledger.fileEmptied()
-      }
     } catch { throw .port(error) }
+    if !cleansUpGradually { emptyFile() }
     return .finished
+  }
+
+  /// Everything is back, whatever the disk says: where it refuses (read-only by now, say), gradual cleanup tries again.
+  private func emptyFile() {
+    do throws(PortFailure) {
+      try memory.ports.file.truncate()
+      memory.ledger.fileEmptied()
+    } catch {}
   }
 }

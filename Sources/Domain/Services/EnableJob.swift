@@ -4,6 +4,8 @@ package enum FreezeMode: String, CaseIterable, Sendable {
   case caller
   /// The daemon stops the tenant's processes.
   case signal
+  /// Nobody is stopped, but for an instant at the beginning: write protection alone holds writers, window by window.
+  case live
 }
 
 /// What a client answers for.
@@ -21,7 +23,7 @@ package struct AcceptedRisks: OptionSet, Codable, Sendable {
 package struct EnableJob<Ports: TenantPorts>: SteppedJob {
   /// A process that has not stopped after this long does not stop at all.
   package static var freezeLimitNanoseconds: UInt64 { 1_000_000_000 }
-  /// How long tasks are looked at before they are stopped for an instant instead, under `caller`.
+  /// How long tasks are looked at before they are stopped for an instant instead, under `caller` and `live`.
   package static var lookLimitNanoseconds: UInt64 { 5_000_000 }
 
   private enum Phase {
@@ -50,7 +52,7 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
     self.accepts = accepts
     self.freeze = freeze
     followsUp = false
-    move = MoveService(memory: memory)
+    move = MoveService(memory: memory, isLive: freeze == .live)
   }
 
   /// Moves what an `enable` has left for want of memory.
@@ -59,7 +61,7 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
     self.accepts = accepts
     self.freeze = freeze
     followsUp = true
-    move = MoveService(memory: memory, windows: memory.ledger.unmoved)
+    move = MoveService(memory: memory, isLive: freeze == .live, windows: memory.ledger.unmoved)
   }
 
   package var shortage: MemoryShortage? { move.shortage }
@@ -89,7 +91,7 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
 
   private mutating func begin() throws(JobFailure) -> JobStep {
     wasOpen = memory.ledger.isOpen
-    if freeze == .signal, !accepts.contains(.kernelAccess) {
+    if freeze != .caller, !accepts.contains(.kernelAccess) {
       for process in memory.ports.processes {
         if let sign = process.kernelAccessSign { throw .kernelAccess(sign: sign) }
       }
@@ -105,14 +107,14 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
       try startMonitoring()
     }
     if !followsUp { memory.ledger.resetCounters() }
-    let now = memory.ports.clock.nowNanoseconds
-    switch freeze {
-    case .caller:
-      phase = .looking(
-        deadline: now + Self.lookLimitNanoseconds, discardGeneration: memory.ledger.discardGeneration)
-      memory.ports.freezer.beginLook()
-    case .signal:
+    try mapped { () throws(PortFailure) in try move.findEdges() }
+    if freeze == .signal || move.needsStop {
       try requestStop()
+    } else {
+      phase = .looking(
+        deadline: memory.ports.clock.nowNanoseconds + Self.lookLimitNanoseconds,
+        discardGeneration: memory.ledger.discardGeneration)
+      memory.ports.freezer.beginLook()
     }
     return .again
   }
@@ -136,7 +138,6 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
   private mutating func stop(until deadline: UInt64) throws(JobFailure) -> JobStep {
     if try mapped({ () throws(PortFailure) in try settleIfStopped() }) {
       phase = .moving
-      if freeze == .caller { resume() }
       return .again
     }
     guard memory.ports.clock.nowNanoseconds < deadline else { throw .freezeTimedOut }
@@ -152,7 +153,7 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
     return try memory.ports.gate.exclusive { () throws(PortFailure) in
       guard try memory.ports.freezer.allStopped() else { return false }
       memory.ledger.settleAllDiscards()
-      if freeze == .signal { move.joinsWhenStopped = memory.ledger.joins }
+      if staysStopped { move.joinsWhenStopped = memory.ledger.joins }
       return true
     }
   }
@@ -163,7 +164,14 @@ package struct EnableJob<Ports: TenantPorts>: SteppedJob {
     phase = .stopping(deadline: memory.ports.clock.nowNanoseconds + Self.freezeLimitNanoseconds)
   }
 
+  /// Whether what is moved next is moved while processes are stopped.
+  private var staysStopped: Bool { freeze == .signal || move.needsStop }
+
   private mutating func moveOn() throws(JobFailure) -> JobStep {
+    if isStopped, !staysStopped {
+      move.joinsWhenStopped = nil
+      resume()
+    }
     if let joins = move.joinsWhenStopped, memory.ledger.joins != joins {
       // A thread that waits in the kernel for protection to end does not stop before that.
       guard move.liftRemainingProtection() else { return .retryAfter(nanoseconds: RetryDelay.event) }

@@ -75,17 +75,21 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
         report.events += batch.count
         for number in 0..<batch.count { apply(batch.event(at: number), of: process, &report) }
         batch.clear()
+        // Faults are served in the same hold: another one would come behind the next window of a move.
+        serveMissing(of: process, &report)
       }
     } catch {
       report.failure = error
-      return
     }
+  }
+
+  private mutating func serveMissing(of process: Ports.Process, _ report: inout EventStep<Ports.Process>) {
     for address in missing {
       guard let page = process.addresses.page(atAddress: address) else {
         report.outsideAddress = address
         continue
       }
-      handle(faults.serve(page, from: process), WaitingFault(page: page, process: process), &report)
+      handle(faults.serveUnderGate(page, from: process), WaitingFault(page: page, process: process), &report)
     }
   }
 
@@ -119,7 +123,7 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
     _ outcome: FaultOutcome, _ fault: WaitingFault<Ports.Process>, _ report: inout EventStep<Ports.Process>
   ) {
     switch outcome {
-    case .served: break
+    case .served, .unreadable: break
     case .retryLater: keep(fault)
     case .needsFile: if !files.offer(fault) { keep(fault) }
     case .processGone: report.processGone = fault.process

@@ -5,6 +5,8 @@ package enum FaultOutcome: Equatable, Sendable {
   case retryLater
   /// The page is in the swap file: to be handed to somebody who may wait for the disk (`serveFromFile`).
   case needsFile(PageIndex)
+  /// The page can't be read back right, as was found just now: its reader fails, and may have to look again for that.
+  case unreadable(PageIndex)
   /// The process's memory is no more; nobody waits.
   case processGone
   /// An address in no region: nobody here can serve it.
@@ -26,20 +28,23 @@ package struct FaultService<Ports: TenantPorts>: Sendable {
   }
 
   package func serve(_ page: PageIndex, from process: Ports.Process) -> FaultOutcome {
-    memory.ports.gate.shared {
-      guard ledger.isOpen else {
-        // Left over from before the end of monitoring, or the range could not be unregistered. Every page is the guest's,
-        // so a hole is zeros; and who waits for a page that is there finds it when woken.
-        if process.installZero(page).stop != nil { process.wake(page..<(page + 1)) }
-        return .served
-      }
-      let record = ledger.record(of: page)
-      switch record.state {
-      case .guest: return serveZero(page, from: process)
-      case .punching, .staged: return install(page, from: .staging, counting: .staging, process)
-      case .file: return .needsFile(page)
-      case .unreadable: return poison(page, process)
-      }
+    memory.ports.gate.shared { serveUnderGate(page, from: process) }
+  }
+
+  /// - Precondition: the gate is held.
+  func serveUnderGate(_ page: PageIndex, from process: Ports.Process) -> FaultOutcome {
+    guard ledger.isOpen else {
+      // Left over from before the end of monitoring, or the range could not be unregistered. Every page is the guest's,
+      // so a hole is zeros; and who waits for a page that is there finds it when woken.
+      if process.installZero(page).stop != nil { process.wake(page..<(page + 1)) }
+      return .served
+    }
+    let record = ledger.record(of: page)
+    switch record.state {
+    case .guest: return serveZero(page, from: process)
+    case .punching, .staged: return install(page, from: .staging, counting: .staging, process)
+    case .file: return .needsFile(page)
+    case .unreadable: return poison(page, process)
     }
   }
 
@@ -50,7 +55,11 @@ package struct FaultService<Ports: TenantPorts>: Sendable {
     defer { ledger.unpin(slot..<(slot + 1)) }
     let read = memory.readVerified(slot, of: page, into: buffer)
     let outcome = memory.ports.gate.shared { () -> FaultOutcome? in
-      if read == .wrong { return ledger.pageUnreadable(page, slot: slot) ? poison(page, process) : nil }
+      if read == .wrong {
+        guard ledger.pageUnreadable(page, slot: slot) else { return nil }
+        _ = poison(page, process)
+        return .unreadable(page)
+      }
       if read == .rightInTheEnd { ledger.distrust(slot, of: page) }
       let record = ledger.record(of: page)
       guard record.state == .file, record.slot == slot else { return nil }  // it came back, or was removed, meanwhile

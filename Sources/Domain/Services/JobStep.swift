@@ -25,6 +25,8 @@ package enum JobFailure: Error, Equatable, Sendable {
 package protocol SteppedJob {
   /// Pages handled so far.
   var pages: Int { get }
+  /// Pages looked at so far, also those that nothing had to be done with.
+  var examinedPages: Int { get }
   /// Why it waits for memory, or has ended early for want of it.
   var shortage: MemoryShortage? { get }
   /// Whether `abort` would leave nothing half done. Where not, the next steps bring it there.
@@ -36,6 +38,7 @@ package protocol SteppedJob {
 }
 
 extension SteppedJob {
+  package var examinedPages: Int { pages }
   package var shortage: MemoryShortage? { nil }
   package var mayAbort: Bool { true }
 }

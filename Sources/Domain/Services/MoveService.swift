@@ -9,6 +9,11 @@
 /// So what must have room is the machine and the daemon's group, for each window anew; the tenant's never. Where both are
 /// under one limit, that counts a window as lost which the punch gives back: on the safe side. Without room the move ends
 /// with what it has, and the windows that are left stay resident.
+///
+/// Live, readers run all the while, and none may see what a punch leaves behind: zeros, until they are repaired. The kernel
+/// takes whole huge pages out whoever holds them, and leaves data only of one that is punched in part. So windows are
+/// punched whole or not at all. What can't be (`edges`) comes first, for which the processes have to be stopped; and where a
+/// removal is under way, the window is tried once more at the end, and stays resident if it still is.
 package struct MoveService<Ports: TenantPorts> {
   package private(set) var pages = 0
   /// While processes are stopped: how many had joined by then. Nothing is moved once there are more, which run on.
@@ -17,6 +22,12 @@ package struct MoveService<Ports: TenantPorts> {
   /// Windows with data, found before the first is moved; then taken from the end. Each window's extents then end where the
   /// holes of the one moved before begin: asking for the end of an extent walks over all of it (SEEK_HOLE).
   private var windows: [PageRange] = []
+  /// Live: the windows that share a huge page with what is not the region's.
+  private var edges: [PageRange] = []
+  private let isLive: Bool
+  /// Live: windows that could not be punched whole; tried again once the others are moved.
+  private var postponed: [PageRange] = []
+  private var isLastRound = false
   private var regionIndex = 0
   private var cursor = PageIndex(0)
   private static var windowsListedPerStep: Int { 1024 }
@@ -26,25 +37,52 @@ package struct MoveService<Ports: TenantPorts> {
   /// Why it has ended before everything was moved.
   package private(set) var shortage: MemoryShortage?
 
-  package init(memory: TenantMemory<Ports>) { self.memory = memory }
+  package init(memory: TenantMemory<Ports>, isLive: Bool = false) {
+    self.memory = memory
+    self.isLive = isLive
+  }
 
   /// - Parameter windows: what an earlier move has left; nothing else is moved.
-  package init(memory: TenantMemory<Ports>, windows: [PageRange]) {
-    self.memory = memory
-    self.windows = windows
+  package init(memory: TenantMemory<Ports>, isLive: Bool, windows: [PageRange]) {
+    self.init(memory: memory, isLive: isLive)
+    self.windows = windows.filter { !isEdge($0) }
+    edges = windows.filter { isEdge($0) }
     regionIndex = memory.map.regions.count
   }
 
   /// What is not moved yet, once all windows are known.
-  package var windowsLeft: [PageRange] { windows }
+  package var windowsLeft: [PageRange] { windows + edges }
   package var holdsProtection: Bool { protectedWindow != nil }
 
+  /// Whether the next window may only be moved while processes are stopped.
+  package var needsStop: Bool { !edges.isEmpty && shortage == nil }
+
+  /// Live: looks for windows that have to be moved first. To be called before the first step.
+  package mutating func findEdges() throws(PortFailure) {
+    for region in memory.map.regions.dropFirst(regionIndex) {
+      let windows = MoveWindows(region: region, geometry: memory.map.geometry)
+      // One that begins where the last one ends is the same.
+      for page in [region.pages.lowerBound, region.pages.upperBound.advanced(by: -1)] {
+        let window = windows.window(containing: page)
+        guard isEdge(window), edges.last != window else { continue }
+        if try memory.ports.guest.firstData(in: window) != nil { edges.append(window) }
+      }
+    }
+  }
+
+  /// Less than a huge page, at a bound of its region.
+  private func isEdge(_ window: PageRange) -> Bool { isLive && window.count < memory.map.geometry.hugePagePages }
+
   package mutating func step() throws(JobFailure) -> JobStep {
-    if let window = protectedWindow, !(try mapped { () throws(PortFailure) in try liftProtection(of: window) }) {
+    if let window = protectedWindow, !(try mapped { () throws(PortFailure) in try liftLeftProtection(of: window) }) {
       return .retryAfter(nanoseconds: RetryDelay.event)
     }
-    if try mapped({ () throws(PortFailure) in try listWindows() }) { return .again }
-    guard shortage == nil, let window = windows.last else { return .finished }
+    if !needsStop, try mapped({ () throws(PortFailure) in try listWindows() }) { return .again }
+    if windows.isEmpty, edges.isEmpty, !isLastRound {
+      isLastRound = true
+      swap(&windows, &postponed)
+    }
+    guard shortage == nil, let window = edges.last ?? windows.last else { return .finished }
     shortage = memory.ports.headroom.shortage(of: window.count, for: .staging)
     if shortage != nil { return .again }
     let isMoved = try mapped { () throws(PortFailure) in
@@ -57,7 +95,7 @@ package struct MoveService<Ports: TenantPorts> {
     if shortage == .stagingLimit, try mapped({ () throws(PortFailure) in try giveRoom() }) { shortage = nil }
     if shortage != nil { return .again }
     guard isMoved else { return .retryAfter(nanoseconds: RetryDelay.event) }
-    windows.removeLast()
+    if edges.isEmpty { windows.removeLast() } else { edges.removeLast() }
     return .again
   }
 
@@ -73,7 +111,7 @@ package struct MoveService<Ports: TenantPorts> {
   /// - Returns: whether none is left.
   package mutating func liftRemainingProtection() -> Bool {
     guard let window = protectedWindow else { return true }
-    do throws(PortFailure) { return try liftProtection(of: window) } catch {
+    do throws(PortFailure) { return try liftLeftProtection(of: window) } catch {
       protectedWindow = nil  // the range is not registered any more, or its process is dead: nothing is protected
       return true
     }
@@ -89,7 +127,7 @@ package struct MoveService<Ports: TenantPorts> {
         let data = try memory.ports.guest.firstData(in: start..<region.pages.upperBound)
       {
         let window = MoveWindows(region: region, geometry: memory.map.geometry).window(containing: data)
-        windows.append(max(window.lowerBound, start)..<window.upperBound)
+        if !isEdge(window) { windows.append(max(window.lowerBound, start)..<window.upperBound) }
         cursor = window.upperBound
       } else {
         regionIndex += 1
@@ -106,7 +144,9 @@ package struct MoveService<Ports: TenantPorts> {
     }
     try listPieces(in: window)
     let count = pieces.reduce(0) { $0 + $1.count }
-    if count > 0 {
+    if isLive, edges.isEmpty, memory.ledger.nextMovable(in: window) != window {
+      postponed.append(window)
+    } else if count > 0 {
       if memory.ports.staging.reserve(count) {
         defer { _ = memory.ports.staging.reserve(0) }
         try copyAndPunch(window)
@@ -186,6 +226,13 @@ package struct MoveService<Ports: TenantPorts> {
     do throws(PortFailure) { return try memory.ports.guest.nextData(in: range) } catch { return range }
   }
 
+  /// Under the gate, so that no child joins meanwhile: it has inherited what its parent had at the fork.
+  private mutating func liftLeftProtection(of window: PageRange) throws(PortFailure) -> Bool {
+    try memory.ports.gate.shared { () throws(PortFailure) in try liftProtection(of: window) }
+  }
+
+  /// Under the gate.
+  ///
   /// - Returns: false when an event must be read first; the window is then tried again.
   private mutating func liftProtection(of window: PageRange) throws(PortFailure) -> Bool {
     for process in memory.ports.processes {

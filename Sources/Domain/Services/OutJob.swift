@@ -1,6 +1,6 @@
 /// `out`: writes out what is staged. Where `enable` has left pages resident for want of memory, what was written has made
-/// room: under `signal` they are moved then, a part at a time with a freeze of its own, and written too, until every page
-/// that was resident at that `enable` has been moved once. Under `caller` only the tenant can stop its writers: the rest
+/// room: under `signal` and `live` they are moved then, a part at a time with a freeze of its own, and written too, until every
+/// page that was resident at that `enable` has been moved once. Under `caller` only the tenant can stop its writers: the rest
 /// stays resident until the next `enable`.
 package struct OutJob<Ports: TenantPorts>: SteppedJob {
   /// Pages written.
@@ -28,7 +28,7 @@ package struct OutJob<Ports: TenantPorts>: SteppedJob {
   package mutating func step() throws(JobFailure) -> JobStep {
     if moving != nil { return try moveOn() }
     let step = try writing.step()
-    guard step == .finished, freeze == .signal, !memory.ledger.unmoved.isEmpty else { return step }
+    guard step == .finished, freeze != .caller, !memory.ledger.unmoved.isEmpty else { return step }
     moving = EnableJob(followingUp: memory, freeze: freeze, accepts: accepts)
     return .again
   }

@@ -10,7 +10,7 @@ package struct TakeOver<Ports: TenantPorts>: SteppedJob {
   /// The pages whose protection is lifted next.
   private var cursor = PageIndex(0)
   /// Protection is lifted so many pages at a time.
-  private static var pagesPerStep: Int { 1 << 18 }
+  private static var pagesPerStep: Int { 1 << 13 }
 
   package init(memory: TenantMemory<Ports>) { self.memory = memory }
 
@@ -23,7 +23,7 @@ package struct TakeOver<Ports: TenantPorts>: SteppedJob {
 
   package mutating func begin() throws(PortFailure) {
     applyLeftEvents()
-    try finishPunches()
+    try settlePunches()
     try believeGuest()
   }
 
@@ -43,13 +43,13 @@ package struct TakeOver<Ports: TenantPorts>: SteppedJob {
     }
   }
 
-  /// Protection still stands for these pages, so what the guest has of them is what was copied, or what a punch has left.
-  private mutating func finishPunches() throws(PortFailure) {
+  /// Protection still stands for these pages, so what the guest has of them is what was copied, or what a punch has left: it
+  /// stays, with the copy's content. Punched again, in part, it could read as zeros for an instant, and live tenants run.
+  private mutating func settlePunches() throws(PortFailure) {
     var position = PageIndex(0)
     while let run = memory.ledger.nextPunching(from: position) {
       let region = memory.map.regions[memory.map.regionIndex(of: run.lowerBound)]
       let piece = run.clamped(to: region.pages)
-      try memory.ports.guest.punch(piece)
       var settled = piece.lowerBound
       while settled < piece.upperBound {
         let left = try memory.ports.guest.nextData(in: settled..<piece.upperBound)
@@ -91,21 +91,33 @@ package struct TakeOver<Ports: TenantPorts>: SteppedJob {
     }
     let region = memory.map.regions[memory.map.regionIndex(of: cursor)]
     let part = cursor..<min(region.pages.upperBound, cursor + Self.pagesPerStep)
-    for process in memory.ports.processes where process.isAlive {
-      do throws(PortFailure) {
-        if try process.unprotect(part) == .eventPending { return .retryAfter(nanoseconds: RetryDelay.event) }
-      } catch {
-        // Nothing is registered there any more: nothing is protected, and nobody waits.
-        if error.errorNumber != ErrorNumber.noEntry { throw .port(error) }
-      }
-      process.wake(part)
-    }
+    do throws(PortFailure) {
+      guard try unprotectAndWake(part) else { return .retryAfter(nanoseconds: RetryDelay.event) }
+    } catch { throw .port(error) }
     pages += part.count
     cursor = part.upperBound
     return .again
   }
 
   package mutating func abort() {}
+
+  /// Under the gate, so that no child joins meanwhile: it has inherited what its parent had at the fork.
+  ///
+  /// - Returns: false when an event must be read first.
+  private func unprotectAndWake(_ part: PageRange) throws(PortFailure) -> Bool {
+    try memory.ports.gate.shared { () throws(PortFailure) in
+      for process in memory.ports.processes where process.isAlive {
+        do throws(PortFailure) {
+          if try process.unprotect(part) == .eventPending { return false }
+        } catch {
+          // Nothing is registered there any more: nothing is protected, and nobody waits.
+          if error.errorNumber != ErrorNumber.noEntry { throw error }
+        }
+        process.wake(part)
+      }
+      return true
+    }
+  }
 
   private func findForgottenCopies() throws(PortFailure) {
     let end = PageIndex(memory.map.pageCount)

@@ -69,25 +69,30 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
     ports.gate.exclusive { ledger.close() }
   }
 
-  /// Gives back staging memory that nobody needs any more, run by run.
+  /// Gives back staging memory that nobody needs any more, many runs in one hold of the gate: while memory moves, each hold
+  /// waits for a window of the move.
   ///
   /// - Parameter limit: pages at most.
   /// - Returns: how many pages were given back; fewer than `limit` means that nothing is left.
   package func releaseStaging(limit: Int) throws(PortFailure) -> Int {
     var released = 0
     while released < limit {
-      let run = try ports.gate.shared { () throws(PortFailure) -> PageRange? in
-        guard let run = ledger.takeReleasable(limit: min(limit - released, map.geometry.hugePagePages)) else {
-          return nil
+      let before = released
+      try ports.gate.shared { () throws(PortFailure) in
+        for _ in 0..<Self.runsPerHold where released < limit {
+          let most = min(limit - released, map.geometry.hugePagePages)
+          guard let run = ledger.takeReleasable(limit: most) else { break }
+          try ports.staging.release(run)
+          released += run.count
         }
-        try ports.staging.release(run)
-        return run
       }
-      guard let run else { break }
-      released += run.count
+      if released == before { break }
     }
     return released
   }
+
+  /// A few microseconds each.
+  private static var runsPerHold: Int { 128 }
 
   /// How a slot was read.
   package enum ReadOutcome: Equatable, Sendable {

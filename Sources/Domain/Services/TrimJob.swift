@@ -6,6 +6,7 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
 
   package private(set) var zeroPages = 0
   package private(set) var unchangedPages = 0
+  package private(set) var examinedPages = 0
   package var pages: Int { zeroPages + unchangedPages }
   private let memory: TenantMemory<Ports>
   private var cursor = PageIndex(0)
@@ -30,6 +31,7 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
       cursor = run.upperBound
     }
     guard compared > 0 else { return .finished }
+    examinedPages += compared
     drop()
     do throws(PortFailure) {
       _ = try memory.releaseStaging(limit: Self.pagesPerStep)

@@ -80,10 +80,12 @@ package struct Campaign: Sendable {
   /// same every time.
   ///
   /// - Returns: the history in which something was lost; nil where so many do not suffice.
-  package static func find(_ defect: Defect, within limit: Int) -> HistoryPlan? {
+  package static func find(_ defect: Defect, within limit: Int, isLive: Bool = false) -> HistoryPlan? {
     let first = environmentSeed ?? 1
+    var flavour = defect.flavour
+    if isLive { flavour.freezes = [.live] }
     for number in 0..<limit {
-      let plan = HistoryPlan(seed: first &+ UInt64(number), flavour: defect.flavour)
+      let plan = HistoryPlan(seed: first &+ UInt64(number), flavour: flavour)
       guard let failure = History.run(plan, defect: defect).failure else { continue }
       say("planted: \(defect.rawValue): found in history \(number + 1): \(failure.prefix(160))\n")
       return plan

@@ -35,6 +35,9 @@ package enum Defect: String, CaseIterable, Sendable {
   case repairsComeLate = "rule 6: what a punch leaves is repaired after protection has ended"
   case undonePunchesStayRecorded = "rule 6: a punch that leaves data does not undo the record"
 
+  case edgesAreMovedLive = "rule 6: a huge page is punched in part while its readers run"
+  case livePunchesAreInPieces = "rule 6: a huge page is punched in pieces while its readers run"
+
   case removesAreSwallowed = "rule 7: removes are not told of"
   case lookSeesNobody = "rule 7: tasks inside madvise are not seen"
   case lookMissesEarlyRemoves = "rule 7: a madvise begun before REGISTER is not seen"
@@ -71,6 +74,7 @@ package enum Defect: String, CaseIterable, Sendable {
   case readyIsBelieved = "rule 14: an enable that died is not taken over, because the tenant was Ready before it"
   case copiesAreRecordedEarly = "rule 14: a page is recorded as punching before its copy is complete"
   case punchingIsBelievedToBeGuests = "rule 14: what a punch has left is believed, and not the staged copy"
+  case punchesAreRepeatedInPart = "rule 14: a half-done punch is made again, in part, while readers run"
   case stagedIsBelievedOverGuest = "rule 14: a staged copy is believed though the guest has data"
   case protectionEndsBeforePunchesAreSettled = "rule 14: protection is lifted before half-done punches are settled"
   case halfWrittenSlotsAreTrusted = "rule 14: a slot that was just being written is trusted"
@@ -97,6 +101,8 @@ package enum Defect: String, CaseIterable, Sendable {
   package var flavour: HistoryPlan.Flavour {
     switch self {
     case .punchesAreInPieces, .leftDataLooksLikeHole, .repairsAreSkipped, .repairsComeLate: .init(mayKill: false)
+    case .edgesAreMovedLive, .livePunchesAreInPieces: .init(mayKill: false, pinsAlways: true, freezes: [.live])
+    case .punchesAreRepeatedInPart: .init(mayKill: false, diesOften: true, pinsAlways: true, freezes: [.live])
     case .undonePunchesStayRecorded: .init(faults: .random(perMille: 60), mayKill: false)
     case .shortWritesPass, .failedRegistrationStays: .init(faults: .random(perMille: 40), mayKill: false)
     case .flushIsTriedAgain, .wrongReadsAreHidden:

@@ -52,15 +52,18 @@ package struct HistoryPlan: Sendable {
 
     /// Memory, staging and the swap file have limits.
     package var isTight = false
+    /// How `enable` may keep writers off.
+    package var freezes = FreezeMode.allCases
 
     package init(
       faults: FaultInjector.Plan = .none, corruptsPerMille: Int = 0, mayPin: Bool = true, mayKill: Bool = true,
       style: Style = .mixed, isShared: Bool = false, isTight: Bool = false, mayDie: Bool = false,
-      diesOften: Bool = false, pinsAlways: Bool = false
+      diesOften: Bool = false, pinsAlways: Bool = false, freezes: [FreezeMode] = FreezeMode.allCases
     ) {
       self.mayDie = mayDie || diesOften
       self.diesOften = diesOften
       self.pinsAlways = pinsAlways
+      self.freezes = freezes
       self.isShared = isShared
       self.isTight = isTight
       self.style = style
@@ -148,7 +151,7 @@ package struct HistoryPlan: Sendable {
     readBuffers = random.within(1...3)
     readBufferPages = random.within(1...8)
     restsBeforeEnd = random.chance(perMille: 500)
-    commands = Self.commands(&random, flavour.style)
+    commands = Self.commands(&random, flavour)
     tasks = Self.tasks(
       &random, processCount: processCount, regions: layout.regionPages, rounds: commands.count,
       style: flavour.style)
@@ -170,7 +173,8 @@ package struct HistoryPlan: Sendable {
   /// Enable, out, enable, trim, out, disable, enable, disable.
   private static var briefCommands: [Int] { [0, 6, 0, 4, 6, 9, 0, 9] }
 
-  private static func commands(_ random: inout SimulationRandom, _ style: Style) -> [Command] {
+  private static func commands(_ random: inout SimulationRandom, _ flavour: Flavour) -> [Command] {
+    let style = flavour.style
     var commands: [Command] = []
     let count =
       switch style {
@@ -188,7 +192,7 @@ package struct HistoryPlan: Sendable {
         }
       let action: Action =
         switch kind {
-        case 0...3: .enable(random.pick(FreezeMode.allCases), isPaused: random.chance(perMille: 400))
+        case 0...3: .enable(random.pick(flavour.freezes), isPaused: random.chance(perMille: 400))
         case 4, 5: .trim
         case 6, 7, 8: .out
         default: .disable
@@ -265,7 +269,7 @@ package struct HistoryPlan: Sendable {
   }
 
   /// Somebody holds pages of some huge pages. Their readers may see zeros while they move (only write protection stands
-  /// then), so every `enable` is one with stopped tasks.
+  /// then) but live, so every `enable` by the caller is one with stopped tasks.
   private mutating func pin(_ layout: Layout, _ random: inout SimulationRandom) {
     for _ in 0..<random.within(1...4) {
       let request = random.pick(requests)

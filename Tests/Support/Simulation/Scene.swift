@@ -173,7 +173,9 @@ package final class Scene: @unchecked Sendable {  // belongs to whoever holds th
     while true {
       kernel.scheduler.wait(for: "a fault that needs the file") { !self.queue.isEmpty || self.isOver }
       guard let fault = queue.take() else { return }
-      while faults.serveFromFile(fault.page, from: fault.process, buffer: buffer) != .served {
+      while true {
+        let outcome = faults.serveFromFile(fault.page, from: fault.process, buffer: buffer)
+        if outcome == .served || outcome == .unreadable(fault.page) { break }
         kernel.scheduler.sleep(50_000)
       }
     }

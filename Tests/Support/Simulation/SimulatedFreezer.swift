@@ -8,6 +8,7 @@ package final class SimulatedFreezer: Freezer, @unchecked Sendable {  // belongs
 
   package func requestStop() throws(PortFailure) {
     kernel.enterBlocking("freezer.requestStop")
+    if kernel.defect == .edgesAreMovedLive { return }
     for process in kernel.processes where process.isKnown && !process.isToStop {
       try kernel.mayFail(.stopProcess, ErrorNumber.inputOutput)
       kernel.stoppedProcesses.append(process)
@@ -21,6 +22,7 @@ package final class SimulatedFreezer: Freezer, @unchecked Sendable {  // belongs
     kernel.enter("freezer.allStopped")
     try kernel.mayFail(.inspectProcess, ErrorNumber.inputOutput)
     if kernel.defect == .nothingHoldsWriters { return true }
+    if kernel.defect == .edgesAreMovedLive { return !kernel.tasks.contains { $0.isRemoving } }
     let countsRemovers = kernel.defect == .removersCountAsStopped
     return kernel.tasks.allSatisfy {
       $0.isFinished || $0.isStopped || !$0.process.hasJoined || countsRemovers && $0.isRemoving

@@ -50,7 +50,7 @@ package struct SimulatedGuest: GuestMemory {
       throw PortFailure(.punchGuestMemory, errorNumber: number)
     }
     switch kernel.defect {
-    case .punchesAreInPieces: for page in pages { kernel.punchPages(page..<(page + 1)) }
+    case .punchesAreInPieces, .livePunchesAreInPieces: for page in pages { kernel.punchPages(page..<(page + 1)) }
     case .punchesTakeTenantsPages: kernel.punchPages(kernel.wholeHugePages(around: pages))
     default: kernel.punchPages(pages)
     }

@@ -158,11 +158,11 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
   }
 
   /// Removes data from a memfd. Where a huge page is pinned and not punched as a whole, its data is zeroed in place,
-  /// and no hole is made; sometimes that happens to a whole one too.
+  /// and no hole is made.
   func punchPages(_ range: PageRange) {
     for page in range {
       guard guest[page.rawValue] != nil else { continue }
-      if isPinned(page), !covers(range, hugePageOf: page) || random.chance(perMille: 500) {
+      if isPinned(page), !covers(range, hugePageOf: page) {
         guest[page.rawValue] = 0
         zeroedInPlace.insert(page)
         continue

@@ -19,7 +19,11 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   var isLeft = false
   /// It joins while the tenant runs.
   var isLate = false
+  /// Nobody has announced it.
+  private(set) var isForked = false
   package internal(set) var isRegistered = false
+  /// Forked just as monitoring ended: it stays registered until the next end.
+  var outlivesMonitoring = false
   /// Killed; its memory goes when its last task has left the kernel.
   package internal(set) var isDying = false
   package internal(set) var isToStop = false
@@ -63,7 +67,10 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
 
   package var kernelAccessSign: String? { nil }
   package func follow(_ event: MemoryEvent) {}
-  package func takeChild(_ number: Int32) -> SimulatedProcess? { kernel.processes[Int(number)] }
+  package func takeChild(_ number: Int32) -> SimulatedProcess? {
+    kernel.processes[Int(number)].isForked = true
+    return kernel.processes[Int(number)]
+  }
 
   package var isAlive: Bool { !isGone }
   package var hasEvents: Bool {
@@ -90,7 +97,7 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
     try kernel.mayFail(.unregisterRange, ErrorNumber.noMemory)
     if isGone { throw PortFailure(.unregisterRange, errorNumber: ErrorNumber.noMemory) }
     if staysRegistered { return }
-    isRegistered = false
+    (isRegistered, outlivesMonitoring) = (false, false)
     for page in protected.indices { protected[page] = false }
     wakeWaiters(PageIndex(0)..<PageIndex(kernel.map.pageCount), protectionOnly: false)
   }
@@ -261,7 +268,10 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
 
   package func heal(_ page: PageIndex) -> InstallResult {
     kernel.enter("process \(index).heal(\(page))")
-    if let stop = obstacle(at: 0) { return InstallResult(installed: 0, stop: stop) }
+    // UFFDIO_CONTINUE and ZEROPAGE know no error that passes but these: what else they say, they say again.
+    if let stop = obstacle(at: 0, failing: [Self.tryAgain, ErrorNumber.noMemory]) {
+      return InstallResult(installed: 0, stop: stop)
+    }
     if kernel.guest[page.rawValue] == nil { fill(page, 0) }
     poisoned[page.rawValue] = false
     mapped[page.rawValue] = true
@@ -269,14 +279,17 @@ package final class SimulatedProcess: MonitoredProcess, @unchecked Sendable {  /
   }
 
   /// What cuts an install short at its page of this number; some of it at random.
-  private func obstacle(at number: Int) -> InstallResult.Stop? {
+  ///
+  /// - Parameter failing: what may be made to fail, besides.
+  private func obstacle(
+    at number: Int, failing: [Int32] = [tryAgain, ErrorNumber.noMemory, ErrorNumber.inputOutput]
+  ) -> InstallResult.Stop? {
     if kernel.scheduler.isUnwinding { return .failed(errorNumber: ErrorNumber.inputOutput) }
     if isGone || kernel.defect == .goneIsBelieved && kernel.random.chance(perMille: 20) { return .processGone }
     if changes > 0 { return .eventPending }
     if !isRegistered { return .failed(errorNumber: Self.noEntry) }
     if kernel.injector.isOn, kernel.random.chance(perMille: 20) { return number > 0 ? .eventPending : .outOfMemory }
-    let numbers = [Self.tryAgain, ErrorNumber.noMemory, ErrorNumber.inputOutput]
-    switch kernel.injector.failure(among: numbers) {
+    switch kernel.injector.failure(among: failing) {
     case nil: return nil
     case Self.tryAgain: return .eventPending
     case ErrorNumber.noMemory: return .outOfMemory

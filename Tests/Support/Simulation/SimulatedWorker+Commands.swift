@@ -185,6 +185,13 @@ extension SimulatedWorker {
     disableAtLast()
     endTasks()
     kernel.scheduler.wait(for: "the daemon to come to rest") { self.isAtRest }
+    // A child that was forked just as monitoring ended is registered until the next end.
+    while !isTenantGone, !isDead, kernel.processes.contains(where: { $0.isForked && $0.isAlive && $0.isRegistered }) {
+      var job = EnableJob(memory: memory, freeze: .signal)
+      _ = run(&job, abortsAfter: nil)
+      disableAtLast()
+      kernel.scheduler.wait(for: "the daemon to come to rest once more") { self.isAtRest }
+    }
     if isTenantGone { return forgetTenant() }
     let counts = memory.ledger.counts
     if memory.ledger.isOpen || !counts.allReturned || counts.releasable > 0 || counts.pinnedRuns > 0 {
@@ -192,7 +199,9 @@ extension SimulatedWorker {
     }
     if kernel.stagingExists { kernel.fail("staging memory is left") }
     if !ports.file.isEmpty { kernel.fail("the swap file is not empty") }
-    if kernel.processes.contains(where: { $0.isAlive && $0.isRegistered }) { kernel.fail("a process stays registered") }
+    if kernel.processes.contains(where: { $0.isAlive && $0.isRegistered && !$0.outlivesMonitoring }) {
+      kernel.fail("a process stays registered")
+    }
     for process in kernel.processes where process.isAlive && process.isPoisonedAnywhere {
       kernel.fail("process \(process.index) stays poisoned")
     }

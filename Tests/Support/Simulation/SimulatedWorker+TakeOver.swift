@@ -46,6 +46,7 @@ extension SimulatedWorker {
         if ports.table.record(of: page).state == .staged { kernel.punchPages(page..<(page + 1)) }
       }
     }
+    if kernel.defect == .punchesAreRepeatedInPart { repeatPunches() }
     var job = TakeOver(memory: memory)
     untilDone { () throws(PortFailure) in try job.openBooks() }
     untilDone { () throws(PortFailure) in try job.begin() }
@@ -65,6 +66,14 @@ extension SimulatedWorker {
         kernel.scheduler.sleep(Self.pauseNanoseconds)
       }
     }
+  }
+
+  /// Planted.
+  private func repeatPunches() {
+    for index in kernel.guest.indices where ports.table.record(of: PageIndex(index)).state == .punching {
+      kernel.punchPages(PageIndex(index)..<PageIndex(index + 1))
+    }
+    kernel.scheduler.sleep(Self.pauseNanoseconds)
   }
 
   /// Planted.

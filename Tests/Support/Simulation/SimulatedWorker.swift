@@ -76,6 +76,8 @@ final class SimulatedWorker: @unchecked Sendable {  // belongs to whoever holds 
     var service = EventService(memory: memory, files: queue)
     while !isOver {
       let report = service.step(ports.processes)
+      let hasEnded = memory.ledger.isClosing || !memory.ledger.isOpen
+      for child in report.children { child.outlivesMonitoring = hasEnded }
       if report.outsideAddress != nil { kernel.fail("a fault is outside of all regions") }
       if let failure = report.failure { check(failure) }
       let hasEvents = { self.isOver || self.mayReadEvents && self.kernel.processes.contains { $0.hasEvents } }
@@ -108,6 +110,9 @@ final class SimulatedWorker: @unchecked Sendable {  // belongs to whoever holds 
       while waits, !isDead {
         switch faults.serveFromFile(fault.page, from: fault.process, buffer: buffer) {
         case .served, .processGone: waits = false
+        case .unreadable(let page):
+          fault.process.wake(page..<(page + 1))
+          waits = false
         case .needsFile, .retryLater: break
         case .outside: kernel.fail("a fault from the file is outside of all regions")
         case .failed(let failure): check(failure)
