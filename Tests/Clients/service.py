@@ -62,7 +62,7 @@ def main():
                 LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(copies)),
                 LISTEN_FDNAMES=":".join(["swap-monitor.socket", *stored]))
             words = ["serve", "--socket", f"{directory}/socket", "--swap-dir", f"{directory}/swap", "--keep-free", "0"]
-            os.execve(sys.argv[1], [sys.argv[1], *words, "--log-level", "error"], environment)
+            os.execve(sys.argv[1], [sys.argv[1], *words, "--log-level", "error", "--end-with-parent"], environment)
 
         store, heard = {}, queue.SimpleQueue()
 
