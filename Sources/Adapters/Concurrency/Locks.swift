@@ -18,6 +18,20 @@ package final class PlainMutex: LedgerLock, @unchecked Sendable {  // a mutex is
   fileprivate var handle: UnsafeMutablePointer<pthread_mutex_t> { mutex }
 }
 
+/// A value behind a mutex that ThreadSanitizer understands; Synchronization's it does not see.
+final class Guarded<Value>: @unchecked Sendable {  // guarded by `mutex`
+  private let mutex = PlainMutex()
+  private var value: Value
+
+  init(_ value: Value) { self.value = value }
+
+  func withLock<Result>(_ body: (inout Value) -> Result) -> Result {
+    mutex.lock()
+    defer { mutex.unlock() }
+    return body(&value)
+  }
+}
+
 /// A mutex with a condition on the monotonic clock.
 package final class Monitor: @unchecked Sendable {  // see PlainMutex
   private let mutex = PlainMutex()

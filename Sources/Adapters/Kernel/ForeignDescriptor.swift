@@ -1,5 +1,4 @@
 internal import Glibc
-internal import Synchronization
 
 /// Closing what clients sent. A socket may linger and a FUSE file may wait for its server: nobody of ours waits for them.
 enum ForeignDescriptor {
@@ -11,7 +10,7 @@ enum ForeignDescriptor {
     var threads = 0
   }
 
-  private static let disposal = Mutex(Disposal())
+  private static let disposal = Guarded(Disposal())
 
   static func close(_ raw: Int32) {
     guard !closesAtOnce(raw) else {

@@ -1,5 +1,4 @@
 internal import Glibc
-internal import Synchronization
 
 /// Reads files of /proc/PID that take the process's memory lock, which it can hold for ever: a read is waited for for a while,
 /// and then left behind, with its thread. Of one process there is one such thread at most.
@@ -14,7 +13,7 @@ final class PatientReader {
   private let patienceNanoseconds: UInt64
   private var lane: ReadingThread?
   /// Processes that a thread left behind still waits for.
-  private static let late = Mutex<Set<Int32>>([])
+  private static let late = Guarded<Set<Int32>>([])
 
   init(patienceNanoseconds: UInt64 = 1_000_000_000) { self.patienceNanoseconds = patienceNanoseconds }
 
