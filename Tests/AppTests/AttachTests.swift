@@ -122,6 +122,13 @@ struct AttachTests {
     #expect(try refusal(Self.request(stranger.pid, ["qmp": "relative"])).contains("an absolute path is right"))
     #expect(try refusal(Self.request(stranger.pid, ["qmp": "/q", "freeze": "live"])).contains("qmp: goes with"))
     #expect(try refusal(Self.request(stranger.pid, ["qmp": "/nowhere"])).contains("no socket at /nowhere"))
+    let other = "\(daemon.directory)/monitor"
+    let listener = Descriptor(owning: socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0))
+    defer { unlink(other) }
+    #expect(try withAddress(other) { bind(listener.raw, $0, $1) } == 0 && listen(listener.raw, 1) == 0)
+    #expect(
+      try refusal(Self.request(stranger.pid, ["qmp": .string(other)])).contains(
+        "is the monitor of process \(getpid()), not"))
     #expect(try refusal(Self.request(stranger.pid, ["tenant": "bad name"])).hasPrefix("invalid-request: tenant"))
     #expect(try refusal(Self.request(daemon.process.handle.pid)).hasPrefix("unsupported"))
     do {
@@ -150,7 +157,7 @@ struct AttachTests {
     }
     #expect(stranger.ask("check") == "0")
     #expect(try daemon.status("it")["attached"] == true)
-    #expect(daemon.process.end(signal: SIGTERM) == 0)
+    #expect(daemon.process.end(signal: SIGHUP) == 0)
     #expect(stranger.traces == [])
     #expect(stranger.ask("check") == "0")
   }

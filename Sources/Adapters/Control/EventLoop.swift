@@ -76,19 +76,28 @@ package final class EventLoop: Sendable {
   }
 }
 
-/// SIGTERM and SIGINT as something to read. To be made before any other thread, which inherits the blocked signals.
+/// The signals that ask for an end as something to read: SIGTERM, SIGINT and, as a terminal that is closed or typed at sends
+/// them, SIGHUP (not where it is ignored, as under nohup) and SIGQUIT. To be made before any other thread, which inherits the blocked signals.
 package final class EndSignals: Sendable {
   package let descriptor: Descriptor
 
   package init() throws(SystemError) {
     var mask = sigset_t()
     sigemptyset(&mask)
-    sigaddset(&mask, SIGTERM)
-    sigaddset(&mask, SIGINT)
+    for signal in Self.numbers { sigaddset(&mask, signal) }
     pthread_sigmask(SIG_BLOCK, &mask, nil)
     signal(SIGPIPE, SIG_IGN)
     descriptor = Descriptor(
       owning: try checked("signalfd") { c_signalfd(-1, &mask, Linux.SFD_CLOEXEC | Linux.SFD_NONBLOCK) })
+  }
+
+  /// A signal that is blocked waits to be read, even where it would be ignored.
+  static var numbers: [Int32] {
+    var action = sigaction()
+    sigaction(SIGHUP, nil, &action)
+    // Safety: the structure begins with the handler's address; SIG_IGN is 1 (asm-generic/signal-defs.h).
+    let isIgnored = withUnsafeBytes(of: action) { $0.load(as: UInt.self) } == 1
+    return [SIGTERM, SIGINT, SIGQUIT] + (isIgnored ? [] : [SIGHUP])
   }
 
   /// Signals that come by another way.

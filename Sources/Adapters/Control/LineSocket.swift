@@ -15,6 +15,16 @@ package final class LineSocket {
     if result != 0 { throw SystemError("connecting to \(path)", errorNumber: errorNumber) }
   }
 
+  /// Who listened there, if that is still to be seen from here.
+  package var listener: Int32? {
+    var credentials = ucred()
+    var length = socklen_t(MemoryLayout<ucred>.size)
+    guard getsockopt(descriptor.raw, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0, credentials.pid > 0,
+      access("/proc/\(credentials.pid)", F_OK) == 0
+    else { return nil }
+    return credentials.pid
+  }
+
   /// A short line: a peer that has no room for it does not read at all.
   package func writeLine(_ line: [UInt8]) throws(SystemError) {
     let bytes = line + [UInt8(ascii: "\n")]

@@ -103,7 +103,7 @@ package final class Keeper {
   static func starting(_ arguments: [String]) -> Start {
     { program, link throws(SystemError) in
       // The signals to end with wait until the worker takes them: one that came too early would only kill it.
-      try ChildProcess.spawn(program.executable, name: program.path, arguments, blocked: [SIGTERM, SIGINT]) {
+      try ChildProcess.spawn(program.executable, name: program.path, arguments, blocked: EndSignals.numbers) {
         posix_spawn_file_actions_adddup2(&$0, link.raw, KeeperLink.workerDescriptor)
       }
     }

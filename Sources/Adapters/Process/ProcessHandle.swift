@@ -37,6 +37,15 @@ package final class ProcessHandle: Sendable {
   /// The program's, as people know it (proc_pid_comm(5)).
   package var name: String { readText("/proc/\(pid)/comm")?.trimmingLine ?? "process" }
 
+  /// Whether it has a controlling terminal, whose shell may act when it is stopped (proc_pid_stat(5), tty_nr).
+  package var hasTerminal: Bool {
+    guard let text = readText("/proc/\(pid)/stat"), let bracket = text.lastIndex(of: ")") else { return false }
+    let fields = text[text.index(after: bracket)...].split(separator: " ")
+    return fields.count > 4 && fields[4] != "0"
+  }
+
+  package var isStopped: Bool { ProcessTasks(pid: pid).isStopped(pid) && isAlive }
+
   /// - Throws: ESRCH when the process is dead.
   package func send(_ signal: Int32) throws(SystemError) {
     try checked("sending signal \(signal) to process \(pid)") {

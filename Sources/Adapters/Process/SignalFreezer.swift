@@ -8,6 +8,8 @@ package final class SignalFreezer: Freezer, @unchecked Sendable {  // used by th
   private let record: ([Int32]) throws(SystemError) -> Void
   /// Whom `requestStop` stopped, and `resume` lets go on.
   private var stopped: [ProcessHandle] = []
+  /// Whom `resume` has let go on last.
+  package private(set) var resumed: [ProcessHandle] = []
   private var tasksSeen: Set<Int32> = []
 
   /// - Parameters:
@@ -60,6 +62,7 @@ package final class SignalFreezer: Freezer, @unchecked Sendable {  // used by th
     for process in stopped {
       do throws(SystemError) { try process.send(SIGCONT) } catch {}  // it is dead
     }
+    resumed = stopped
     guard !stopped.isEmpty else { return }
     stopped = []
     do throws(SystemError) { try record([]) } catch {}  // who goes on twice goes on

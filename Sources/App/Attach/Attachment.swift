@@ -20,7 +20,7 @@ struct AttachedProcess: Sendable {
   /// Waits for the process and its monitor; not for the control thread.
   init(_ request: AttachRequest, _ process: ProcessHandle, _ keeper: KeeperLink) throws(ProtocolError) {
     if let path = request.qmp {
-      do throws(QEMUMonitor.Failure) { _ = try QEMUMonitor(path: path).isRunning } catch {
+      do throws(QEMUMonitor.Failure) { _ = try QEMUMonitor(path: path, of: process).isRunning } catch {
         throw ProtocolError(.invalidRequest, "qmp: \(error.message)")
       }
     }

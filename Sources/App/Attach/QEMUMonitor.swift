@@ -36,11 +36,15 @@ final class QEMUMonitor {
   private static let greetingLimitNanoseconds: UInt64 = 2_000_000_000
   private static let answerLimitNanoseconds: UInt64 = 10_000_000_000
 
-  init(path: String) throws(Failure) {
+  /// - Parameter process: whose it should be. (One whose socket was made by somebody who has ended since is believed.)
+  init(path: String, of process: ProcessHandle? = nil) throws(Failure) {
     self.path = path
     do throws(SystemError) { socket = try LineSocket(connectingTo: path) } catch {
       throw Failure(
         "the monitor \(path) can't be reached: \(errorText(error.errorNumber))", errorNumber: error.errorNumber)
+    }
+    if let process, let listener = socket.listener, listener != process.pid {
+      throw Failure("\(path) is the monitor of process \(listener), not of process \(process.pid)")
     }
     guard
       try line(within: Self.greetingLimitNanoseconds, "no greeting comes: does another client use it?").greeting != nil

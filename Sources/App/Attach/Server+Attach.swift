@@ -15,7 +15,7 @@ extension Server {
     try checkAdmission(of: name)
     guard request.freeze == nil || request.freeze != "caller" else {
       throw ProtocolError(
-        .invalidRequest, "freeze: \"caller\" is for tenants that ask for themselves; \"signal\" is right")
+        .invalidRequest, "freeze: \"caller\" is for tenants that ask for themselves; \"signal\" and \"live\" are right")
     }
     guard request.qmp == nil || request.freeze == nil || request.freeze == FreezeMode.signal.rawValue else {
       throw ProtocolError(

@@ -48,6 +48,21 @@ final class TenantFreezer: Freezer, @unchecked Sendable {  // used by the tenant
     do throws(SystemError) { try record(isPaused) } catch {}  // who goes on twice goes on
   }
 
+  /// Processes that we have let go on, and that somebody else has stopped at once: a shell with job control does so to those of
+  /// its terminal (which touch it as they go on, and get SIGTTOU). Waits a moment where there may be some.
+  func stoppedAgain() -> [ProcessHandle] {
+    let suspects = signals.resumed.filter(\.hasTerminal)
+    for _ in 0..<(suspects.isEmpty ? 0 : Self.looks) {
+      let stopped = suspects.filter(\.isStopped)
+      if !stopped.isEmpty { return stopped }
+      SystemClock().sleep(microseconds: Self.lookMicroseconds)
+    }
+    return []
+  }
+
+  private static let looks = 10
+  private static let lookMicroseconds: UInt32 = 10_000
+
   func beginLook() { signals.beginLook() }
   func look() throws(PortFailure) -> Bool { try signals.look() }
 

@@ -90,7 +90,8 @@ enum Help {
                             enable refuses to move else
       --region MEMORY       take this memory, by its memfd's name or its address (0x...); more than once for more. Without
                             it, all that is 16 MiB or larger and can be taken
-      --freeze MODE         how writers are kept off while memory is moved, as in PROTOCOL.md (default: signal)
+      --freeze MODE         how writers are kept off while memory is moved: signal (default) stops the process with SIGSTOP,
+                            live stops nobody
       --dry-run             only show what would be taken
       --socket PATH         the daemon's socket, as for serve
       --json                the daemon's reply as it is
@@ -99,7 +100,7 @@ enum Help {
     with:  -object memory-backend-memfd,id=mem,size=4G,share=on -machine q35,memory-backend=mem
     (libvirt: <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>)
 
-      swap-monitor attach $(pgrep -f qemu-system) --name vm1 --qmp /run/vm1.qmp && swap-monitor enable vm1
+      swap-monitor attach $(pgrep -n -x qemu-system-x86) --name vm1 --qmp /run/vm1.qmp && swap-monitor enable vm1
     """
 
   static let upgrade = """
@@ -114,7 +115,7 @@ enum Help {
   static let serve = """
     Usage: swap-monitor serve [OPTIONS]
 
-    Runs the daemon in the foreground, logging to standard error. SIGTERM or SIGINT bring every tenant's memory back, then
+    Runs the daemon in the foreground, logging to standard error. SIGTERM, SIGINT and SIGHUP bring every tenant's memory back, then
     end it. It is two processes: a keeper, which holds what must not be lost, and its worker, which does the work. Should
     the worker die of anything, the keeper starts another, which goes on; should the keeper die, the worker becomes one.
 

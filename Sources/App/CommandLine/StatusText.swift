@@ -38,7 +38,8 @@ enum StatusText {
     func pages(_ key: String) -> Int { metrics[key]?.int ?? 0 }
     func amount(_ key: String) -> String { "\(pages(key)) pages (\(ByteSize.text(UInt64(pages(key)) * pageBytes)))" }
     let operation = reply["operation"]?.text.map { ", \($0) runs" } ?? ""
-    var text = "\(name): \(reply["state"]?.text ?? "?")\(operation)\n"
+    let attached = reply["attached"]?.isTrue == true ? " (attached)" : ""
+    var text = "\(name)\(attached): \(reply["state"]?.text ?? "?")\(operation)\n"
     text += "  in the guest      \(amount("resident_pages"))\n"
     text += "  in staging        \(amount("staging_pages"))\n"
     text += "  in the swap file  \(amount("swap_pages"))\n"

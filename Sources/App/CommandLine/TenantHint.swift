@@ -6,7 +6,10 @@ enum TenantHint {
 
   static func text(for name: String, among names: [String]) -> String {
     let start = "there is no tenant \"\(name)\""
-    if names.isEmpty { return "\(start), and no other that you may see: none has registered (PROTOCOL.md tells how)" }
+    if names.isEmpty {
+      return
+        "\(start), and no other that you may see: none has registered, and none was attached to (see attach --help)"
+    }
     let near = names.map { (name: $0, slips: distance(name, $0)) }.min { $0.slips < $1.slips }
     let guess =
       near.flatMap { $0.slips <= slips && $0.slips < name.count ? "; did you mean \"\($0.name)\"?" : nil } ?? "."

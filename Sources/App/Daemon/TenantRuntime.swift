@@ -348,7 +348,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         }
       var result = run(&work, job)
       if let enable = work as? EnableJob<LinuxPorts> {
-        (result.warnings, result.shortage) = (Self.warnings(of: enable), enable.shortage)
+        (result.warnings, result.shortage) = (Self.warnings(of: enable) + stopWarnings(), enable.shortage)
       }
       if let out = work as? OutJob<LinuxPorts> { report(out) }
       waits.end()
@@ -357,6 +357,13 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       if case .unreadable? = result.failure { reportUnreadable() }
       jobEnded(result)
       cleaner.ask()
+    }
+  }
+
+  private func stopWarnings() -> [String] {
+    memory.ports.freezer.stoppedAgain().map {
+      "process \($0.pid) (\($0.name)) was let go on, and has been stopped again, perhaps by the shell of its terminal: 'fg' "
+        + "there, or kill -CONT, lets it go on. \"freeze\": \"live\" stops nobody"
     }
   }
 
