@@ -132,7 +132,7 @@ struct AttachTests {
     #expect(try refusal(Self.request(stranger.pid, ["tenant": "bad name"])).hasPrefix("invalid-request: tenant"))
     #expect(try refusal(Self.request(daemon.process.handle.pid)).hasPrefix("unsupported"))
     do {
-      let held = try Tracee(stranger.pid, suspendsFilter: false)
+      let held = try Tracee(stranger.pid)
       let message = try refusal(Self.request(stranger.pid))
       #expect(message.hasPrefix("permission-denied: process \(stranger.pid) is being traced by "), "\(message)")
       #expect(held.heldNanoseconds > 0)

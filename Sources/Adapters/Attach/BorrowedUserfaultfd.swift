@@ -10,12 +10,14 @@ package struct BorrowedUserfaultfd: Sendable {
   package let heldNanoseconds: UInt64
 
   /// - Throws: what stands in the way, for people; the process runs on as before.
-  package static func make(in process: ProcessHandle) throws(AttachFailure) -> BorrowedUserfaultfd {
+  ///
+  /// - Parameter handsDevice: to a process that may make none itself.
+  package static func make(in process: ProcessHandle, handsDevice: Bool) throws(AttachFailure) -> BorrowedUserfaultfd {
     do throws(SystemError) {
       var tracee = try hold(process)
       var number = try tracee.call(Linux.SYS_userfaultfd, UInt64(O_CLOEXEC | O_NONBLOCK))
       // Not for everybody (vm.unprivileged_userfaultfd); with the device, whose opening is what is judged, it is.
-      if number == -Int(EPERM) { number = try makeByDevice(process, &tracee) }
+      if number == -Int(EPERM), handsDevice { number = try makeByDevice(process, &tracee) }
       guard number >= 0 else {
         throw SystemError("making a userfaultfd in process \(process.pid)", errorNumber: Int32(-number))
       }
@@ -50,15 +52,13 @@ package struct BorrowedUserfaultfd: Sendable {
 
   /// One that an earlier worker has asked may be just at it.
   private static func hold(_ process: ProcessHandle) throws(SystemError) -> Tracee {
-    // A seccomp filter could kill the process for a call that it never makes itself; so while it is held, there is none.
-    let hasFilter = ProcessStatus(pid: process.pid)["Seccomp"] == "2"
     for _ in 0..<traceTries {
-      do throws(SystemError) { return try Tracee(process.pid, suspendsFilter: hasFilter) } catch {
+      do throws(SystemError) { return try Tracee(process.pid) } catch {
         guard error.errorNumber == EPERM, AttachFailure.tracer(of: process.pid)?.name == tracerName else { throw error }
       }
       usleep(tracePauseMicroseconds)
     }
-    return try Tracee(process.pid, suspendsFilter: hasFilter)
+    return try Tracee(process.pid)
   }
 
   private static let tracePauseMicroseconds: UInt32 = 20_000
@@ -68,16 +68,34 @@ package struct BorrowedUserfaultfd: Sendable {
     let raw = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC)
     guard raw >= 0 else { return -Int(EPERM) }
     let device = Descriptor(owning: raw)
-    let place = tracee.scratch
+    // A page of its own: what lies below a stack may be in use.
+    let place = try tracee.call(
+      Linux.SYS_mmap, 0, pageBytes, UInt64(PROT_READ | PROT_WRITE), UInt64(MAP_PRIVATE | MAP_ANONYMOUS), .max, 0)
+    guard place >= 0 else { return place }
+    do throws(SystemError) {
+      let result = try make(of: device, process, &tracee, at: UInt64(place))
+      _ = try tracee.call(Linux.SYS_munmap, UInt64(place), pageBytes)
+      return result
+    } catch {
+      _ = try tracee.call(Linux.SYS_munmap, UInt64(place), pageBytes)
+      throw error
+    }
+  }
+
+  private static let pageBytes: UInt64 = 4096
+
+  private static func make(
+    of device: Descriptor, _ process: ProcessHandle, _ tracee: inout Tracee, at place: UInt64
+  ) throws(SystemError) -> Int {
     let kind = UInt64(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue)
     let made = try tracee.call(Linux.SYS_socketpair, UInt64(AF_UNIX), kind, 0, place)
     guard made == 0 else { return made }
     let ends = words(try tracee.read(8, at: place))
     var opened = ends
-    var result = -Int(EPERM)
+    var result = -Int(EMFILE)
     do throws(SystemError) {
       let socket = SequencedSocket(adopting: try copy(ends[0], from: process))
-      if try socket.send([0], descriptors: [device]), let theirs = try receive(from: ends[1], &tracee) {
+      if try socket.send([0], descriptors: [device]), let theirs = try receive(from: ends[1], &tracee, at: place) {
         opened.append(theirs)
         result = try tracee.call(
           Linux.SYS_ioctl, UInt64(theirs), UInt64(UFFD.USERFAULTFD_IOC_NEW), UInt64(O_CLOEXEC | O_NONBLOCK))
@@ -90,19 +108,21 @@ package struct BorrowedUserfaultfd: Sendable {
     return result
   }
 
-  /// recvmsg(2) in the process, with everything in its scratch space: `msghdr` (56 bytes), `iovec`, a byte, control data.
-  private static func receive(from socket: Int32, _ tracee: inout Tracee) throws(SystemError) -> Int32? {
-    let place = tracee.scratch
+  /// recvmsg(2) in the process, with everything in its page: `msghdr` (56 bytes), `iovec`, a byte, control data.
+  private static func receive(from socket: Int32, _ tracee: inout Tracee, at place: UInt64) throws(SystemError)
+    -> Int32?
+  {
     let (vector, byte, control, controlBytes) = (place + 64, place + 80, place + 96, UInt64(64))
-    var header = [UInt64](repeating: 0, count: 12)
+    var header = [UInt64](repeating: 0, count: 20)  // to the end of the control data
     (header[2], header[3], header[4], header[5]) = (vector, 1, control, controlBytes)
     (header[8], header[9]) = (byte, 1)
     try tracee.write(header.flatMap { LinkPacket.bytes(of: $0) }, at: place)
     let flags = UInt64(Int32(MSG_CMSG_CLOEXEC) | Int32(MSG_DONTWAIT))
     guard try tracee.call(Linux.SYS_recvmsg, UInt64(socket), place, flags) == 1 else { return nil }
-    // The header of a control message is 16 bytes: a length, a level and a type.
+    // The header of a control message is 16 bytes: a length, a level and a type. Without a free number none comes.
+    let came = words(try tracee.read(8, at: place + 40))[0]
     let answer = words(try tracee.read(24, at: control))
-    return answer[0] >= 20 && answer[2] == SOL_SOCKET && answer[3] == 0x01 ? answer[4] : nil
+    return came >= 20 && answer[0] >= 20 && answer[2] == SOL_SOCKET && answer[3] == 0x01 ? answer[4] : nil
   }
 
   private static func words(_ bytes: [UInt8]) -> [Int32] {
@@ -157,7 +177,7 @@ package struct AttachFailure: Error, Equatable, Sendable {
         self.init(
           .notPermitted,
           "\(who) is being traced by \(tracer.number) (\(tracer.name)), perhaps a debugger: end that, and try again")
-      } else if status["Seccomp"] == "2" {
+      } else if let filter = status["Seccomp"], filter != "0" {
         self.init(
           .notPermitted,
           "\(who) has a seccomp filter, which can be suspended for an instant only with CAP_SYS_ADMIN; run the daemon as root"

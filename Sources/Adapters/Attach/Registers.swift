@@ -38,8 +38,10 @@
     private static let userCodeSegment: UInt64 = 0x33
 
     var runsNativeCode: Bool { cs == Self.userCodeSegment }
-    var instruction: UInt64 { rip }
-    var stack: UInt64 { rsp }
+    var instruction: UInt64 {
+      get { rip }
+      set { rip = newValue }
+    }
     var result: Int { Int(Int64(bitPattern: rax)) }
 
     /// The same task, about to execute a system call instead. Without `orig_rax` = -1 the kernel would take it for the call that
@@ -74,8 +76,10 @@
     private static let mode32: UInt64 = 0x10
 
     var runsNativeCode: Bool { pstate & Self.mode32 == 0 }
-    var instruction: UInt64 { pc }
-    var stack: UInt64 { sp }
+    var instruction: UInt64 {
+      get { pc }
+      set { pc = newValue }
+    }
     var result: Int { Int(Int64(bitPattern: x[0])) }
 
     func calling(_ number: Int, _ arguments: [UInt64], at address: UInt64) -> Registers {

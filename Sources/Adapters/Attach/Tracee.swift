@@ -1,11 +1,14 @@
 internal import Glibc
 
-/// The main thread of another process, held still for an instant to make system calls in its place (ptrace(2)). Its other
-/// threads run on. All calls come from one thread.
+/// A thread of another process, held still for an instant to make system calls in its place (ptrace(2)). The others run on. All
+/// calls come from one thread.
 ///
-/// However it ends, the thread goes on where it was: its registers and blocked signals are put back, and the kernel lets a
-/// tracer's threads go when that dies. (Only a tracer that is killed between two of its own system calls, some microseconds
-/// long, leaves a thread behind in the middle of the borrowed call.)
+/// System calls are stepped by PTRACE_SYSCALL, whose stops are no signals: single steps end by a SIGTRAP, which resets the
+/// process's own way with that, and which a SIGCONT leaves behind pending (seen: death). The thread is let go where it was
+/// first held, in the kernel on its way back, where a call that was interrupted is begun anew.
+///
+/// A thread that has begun a borrowed call is waited for until it ends, however long that takes (its control group may be
+/// frozen): let go before, it would go on with our registers. A tracer that is killed meanwhile can't help that.
 struct Tracee: ~Copyable {
   private let task: Int32
   private let saved: Registers
@@ -13,32 +16,42 @@ struct Tracee: ~Copyable {
   /// Where an instruction stands that makes a system call.
   private let site: UInt64
   private let memory: Descriptor
-  /// Somebody wanted to stop it meanwhile.
-  private var mustStop = false
   private let begin: UInt64
 
-  /// For how long a thread may take to stop, or to make a call.
+  /// For how long a thread may take to be held.
   private static let limitNanoseconds: UInt64 = 1_000_000_000
 
-  /// - Parameter suspendsFilter: the process has a seccomp filter, which might kill it for a call that it never makes itself.
-  /// - Throws: EPERM where it may not be traced, or is traced by somebody else; ETIMEDOUT where it does not stop.
-  init(_ pid: Int32, suspendsFilter: Bool) throws(SystemError) {
-    let options = suspendsFilter ? Ptrace.O_SUSPEND_SECCOMP : 0
-    try Self.request(Ptrace.SEIZE, pid, 0, options, "tracing process \(pid)")
+  /// - Throws: EPERM where it may not be traced, or is traced by somebody else; ETIMEDOUT where it can't be held; ENOEXEC where
+  ///   its calls can't be borrowed.
+  init(_ process: Int32) throws(SystemError) {
+    // The first thread may have ended before the others.
+    let tasks = ProcessTasks(pid: process)
+    let pid = try tasks.identifiers().first { !tasks.isDead($0) } ?? process
+    // A call that the process never makes itself may be answered with death by its seccomp filter: there is none while it is
+    // held.
     do throws(SystemError) {
-      try Self.request(Ptrace.INTERRUPT, pid, 0, 0, "interrupting process \(pid)")
-      try Self.waitUntilHeld(pid)
-      let saved = try Self.registers(of: pid)
-      guard saved.runsNativeCode else {
-        throw SystemError("making a system call in process \(pid), a 32-bit program", errorNumber: ENOEXEC)
-      }
+      try Self.request(Ptrace.SEIZE, pid, 0, Ptrace.O_TRACESYSGOOD | Ptrace.O_SUSPEND_SECCOMP, "tracing process \(pid)")
+    } catch {
+      guard ProcessStatus(pid: pid)["Seccomp"] == "0" else { throw error }
+      try Self.request(Ptrace.SEIZE, pid, 0, Ptrace.O_TRACESYSGOOD, "tracing process \(pid)")
+    }
+    do throws(SystemError) {
+      try Self.hold(pid, limitNanoseconds: Self.limitNanoseconds)
       let memory = Descriptor(
         owning: try checked("opening /proc/\(pid)/mem") { open("/proc/\(pid)/mem", O_RDWR | O_CLOEXEC) })
+      var saved = try Self.registers(of: pid)
+      guard saved.runsNativeCode, !(try Self.hasDispatch(pid)) else {
+        throw SystemError(
+          "making a system call in process \(pid), a 32-bit program or one that dispatches its own",
+          errorNumber: ENOEXEC)
+      }
+      // As the kernel does with whoever is interrupted there (rseq(2)): it could not tell any more.
+      if let restart = try Self.restartOfSequence(pid, at: saved.instruction, memory) { saved.instruction = restart }
       let site = try Self.findSystemCall(pid, memory)
       var blocked: UInt64 = 0
       try Self.request(Ptrace.GETSIGMASK, pid, 8, &blocked, "reading the blocked signals of process \(pid)")
-      // A handler would run on the borrowed registers. What comes meanwhile waits; SIGTRAP is how a step ends.
-      var all = ~UInt64(0) & ~(1 << UInt64(SIGTRAP - 1))
+      // A handler would run on the borrowed registers. What comes meanwhile waits.
+      var all = ~UInt64(0)
       try Self.request(Ptrace.SETSIGMASK, pid, 8, &all, "blocking the signals of process \(pid)")
       (task, self.saved, self.memory, self.site, self.blocked) = (pid, saved, memory, site, blocked)
       begin = SystemClock().nowNanoseconds
@@ -50,20 +63,18 @@ struct Tracee: ~Copyable {
 
   deinit {
     var (registers, mask) = (saved, blocked)
-    // A thread that is dead has nothing to be put back.
-    _ = Self.setRegisters(&registers, of: task)
+    // A thread that is dead has nothing to be put back. Else it is brought to where the kernel looks for signals, with its own
+    // registers: there it begins the call anew that it was in.
+    do throws(SystemError) {
+      _ = Self.setRegisters(&registers, of: task)
+      try Self.hold(task, limitNanoseconds: nil)
+    } catch {}
     _ = withUnsafeMutablePointer(to: &mask) { c_ptrace(Ptrace.SETSIGMASK, task, 8, UInt(bitPattern: $0)) }
     _ = c_ptrace(Ptrace.DETACH, task, 0, 0)
-    if mustStop { kill(task, SIGSTOP) }
   }
 
   /// How long it has been held by now.
   var heldNanoseconds: UInt64 { SystemClock().nowNanoseconds - begin }
-
-  /// A few hundred bytes of the thread's stack that nothing of its own is in: below the red zone of 128 bytes that x86-64's
-  /// calling convention lets it use without a word.
-  static let scratchBytes = 512
-  var scratch: UInt64 { (saved.stack - 128 - UInt64(Self.scratchBytes)) & ~15 }
 
   /// Makes a system call in the thread's place.
   ///
@@ -71,21 +82,21 @@ struct Tracee: ~Copyable {
   mutating func call(_ number: Int, _ arguments: UInt64...) throws(SystemError) -> Int {
     var registers = saved.calling(number, arguments, at: site)
     try checked("borrowing the registers of process \(task)") { Self.setRegisters(&registers, of: task) }
-    while true {
-      try Self.request(Ptrace.SINGLESTEP, task, 0, 0, "stepping process \(task)")
-      let signal = try Self.waitForStop(task)
-      let now = try Self.registers(of: task)
-      if now.instruction == site + UInt64(Registers.systemCallInstruction.count) { return now.result }
-      // Not yet: it is told of something else first. What can't be blocked is made up for at the end.
-      if signal == SIGSTOP { mustStop = true }
+    for _ in 0..<2 {  // into the call, and out of it
+      var signal: Int32 = 0
+      repeat {
+        try Self.request(Ptrace.SYSCALL, task, 0, UInt(signal), "stepping process \(task)")
+        let stop = try Self.waitForStop(task, limitNanoseconds: nil)
+        if stop.isSystemCall { break }
+        // SIGSTOP can't be blocked: it takes its course, and the thread stays in it when it is let go.
+        signal = stop.isEvent ? 0 : stop.signal
+      } while true
     }
+    return try Self.registers(of: task).result
   }
 
   func read(_ count: Int, at address: UInt64) throws(SystemError) -> [UInt8] {
-    var bytes = [UInt8](repeating: 0, count: count)
-    let got = try checked("reading the memory of process \(task)") { pread(memory.raw, &bytes, count, Int(address)) }
-    guard got == count else { throw SystemError("reading the memory of process \(task)", errorNumber: EFAULT) }
-    return bytes
+    try Self.read(count, at: address, of: task, memory)
   }
 
   func write(_ bytes: [UInt8], at address: UInt64) throws(SystemError) {
@@ -95,26 +106,40 @@ struct Tracee: ~Copyable {
     guard put == bytes.count else { throw SystemError("writing the memory of process \(task)", errorNumber: EFAULT) }
   }
 
-  // MARK: Inside
+  // MARK: Stops
 
-  /// Waits for the stop that PTRACE_INTERRUPT asks for. Signals that come first are its own, and delivered.
-  private static func waitUntilHeld(_ task: Int32) throws(SystemError) {
+  private struct Stop {
+    let status: Int32
+    var signal: Int32 { status >> 8 & 0x7F }
+    var isSystemCall: Bool { status >> 8 == SIGTRAP | 0x80 }
+    /// One that is no signal's: asked for by PTRACE_INTERRUPT, or a stop of the whole process.
+    var isEvent: Bool { status >> 16 == Ptrace.EVENT_STOP }
+  }
+
+  /// Brings the thread to a stop where the kernel looks for signals. Signals that come first are its own, and delivered.
+  private static func hold(_ task: Int32, limitNanoseconds: UInt64?) throws(SystemError) {
+    let deadline = limitNanoseconds.map { SystemClock().nowNanoseconds + $0 }
+    var isRunning = limitNanoseconds != nil
+    var signal: Int32 = 0
     while true {
-      var status: Int32 = 0
-      let signal = try waitForStop(task, &status)
-      if status >> 16 == Ptrace.EVENT_STOP { return }
-      try request(Ptrace.CONT, task, 0, UInt(signal), "letting a signal through to process \(task)")
+      // Asked for each time: a signal's delivery forgets it.
+      try request(Ptrace.INTERRUPT, task, 0, 0, "interrupting process \(task)")
+      if !isRunning { try request(Ptrace.CONT, task, 0, UInt(signal), "letting a signal through to process \(task)") }
+      isRunning = false
+      let now = SystemClock().nowNanoseconds
+      let left = deadline.map { $0 > now ? $0 - now : 0 }
+      let stop = try waitForStop(task, limitNanoseconds: left)
+      if stop.isEvent { return }
+      signal = stop.isSystemCall ? 0 : stop.signal
+      if let deadline, SystemClock().nowNanoseconds >= deadline {
+        try request(Ptrace.CONT, task, 0, UInt(signal), "letting a signal through to process \(task)")
+        throw SystemError("holding process \(task), which gets signal after signal", errorNumber: ETIMEDOUT)
+      }
     }
   }
 
-  /// - Returns: the signal that it has stopped for.
-  private static func waitForStop(_ task: Int32) throws(SystemError) -> Int32 {
-    var status: Int32 = 0
-    return try waitForStop(task, &status)
-  }
-
   /// Sleeps while the thread runs to where it stops, for it may need this very processor for that. SIGCHLD tells.
-  private static func waitForStop(_ task: Int32, _ status: inout Int32) throws(SystemError) -> Int32 {
+  private static func waitForStop(_ task: Int32, limitNanoseconds: UInt64?) throws(SystemError) -> Stop {
     let begin = SystemClock().nowNanoseconds
     var (change, former) = (sigset_t(), sigset_t())
     sigemptyset(&change)
@@ -122,12 +147,13 @@ struct Tracee: ~Copyable {
     pthread_sigmask(SIG_BLOCK, &change, &former)
     defer { pthread_sigmask(SIG_SETMASK, &former, nil) }
     while true {
+      var status: Int32 = 0
       let found = try checked("waiting for process \(task)") { waitpid(task, &status, WNOHANG | Linux.__WALL) }
       if found == task {
         guard status & 0xFF == 0x7F else { throw SystemError("tracing process \(task)", errorNumber: ESRCH) }  // dead
-        return status >> 8 & 0xFF
+        return Stop(status: status)
       }
-      guard SystemClock().nowNanoseconds - begin < limitNanoseconds else {
+      if let limitNanoseconds, SystemClock().nowNanoseconds - begin >= limitNanoseconds {
         throw SystemError("waiting for process \(task) to stop", errorNumber: ETIMEDOUT)
       }
       // Another thread of ours may take the signal, so it is not relied on.
@@ -137,6 +163,8 @@ struct Tracee: ~Copyable {
   }
 
   private static let pauseNanoseconds = 1_000_000
+
+  // MARK: What is found out
 
   private static func registers(of task: Int32) throws(SystemError) -> Registers {
     var registers = Registers()
@@ -150,20 +178,37 @@ struct Tracee: ~Copyable {
   private static func setRegisters(_ registers: inout Registers, of task: Int32) -> Int {
     withUnsafeMutablePointer(to: &registers) { pointer in
       var vector = iovec(iov_base: pointer, iov_len: MemoryLayout<Registers>.size)
-      #if arch(arm64)
-        // What x86-64 does by orig_rax: no interrupted call is to be restarted.
-        var none: Int32 = -1
-        withUnsafeMutablePointer(to: &none) { number in
-          var call = iovec(iov_base: number, iov_len: 4)
-          _ = withUnsafeMutablePointer(to: &call) {
-            c_ptrace(Ptrace.SETREGSET, task, Ptrace.NT_ARM_SYSTEM_CALL, UInt(bitPattern: $0))
-          }
-        }
-      #endif
       return withUnsafeMutablePointer(to: &vector) {
         c_ptrace(Ptrace.SETREGSET, task, Ptrace.NT_PRSTATUS, UInt(bitPattern: $0))
       }
     }
+  }
+
+  /// Where a thread has to begin anew that stands inside of a restartable sequence (rseq(2)); nil for one that does not.
+  private static func restartOfSequence(_ task: Int32, at address: UInt64, _ memory: Descriptor) throws(SystemError)
+    -> UInt64?
+  {
+    var configuration = (address: UInt64(0), rest: UInt64(0), more: UInt64(0))  // struct ptrace_rseq_configuration
+    let size = UInt(MemoryLayout.size(ofValue: configuration))
+    let isKnown = withUnsafeMutablePointer(to: &configuration) {
+      c_ptrace(Ptrace.GET_RSEQ_CONFIGURATION, task, size, UInt(bitPattern: $0)) > 0
+    }
+    guard isKnown, configuration.address != 0 else { return nil }
+    // struct rseq: the descriptor's address at 8. struct rseq_cs: its start, length and where to abort at 8, 16 and 24.
+    let place = words(try read(8, at: configuration.address + 8, of: task, memory))[0]
+    guard place != 0 else { return nil }
+    let sequence = words(try read(32, at: place, of: task, memory))
+    return address &- sequence[1] < sequence[2] ? sequence[3] : nil
+  }
+
+  /// Whether the process answers its own system calls (PR_SET_SYSCALL_USER_DISPATCH).
+  private static func hasDispatch(_ task: Int32) throws(SystemError) -> Bool {
+    var configuration = (mode: UInt64(0), selector: UInt64(0), offset: UInt64(0), length: UInt64(0))
+    let size = UInt(MemoryLayout.size(ofValue: configuration))
+    let result = withUnsafeMutablePointer(to: &configuration) {
+      c_ptrace(Ptrace.GET_SYSCALL_USER_DISPATCH_CONFIG, task, size, UInt(bitPattern: $0))
+    }
+    return result == 0 && configuration.mode != 0
   }
 
   /// The vDSO has such an instruction, for what it can't answer itself; else libc.
@@ -173,7 +218,6 @@ struct Tracee: ~Copyable {
       let count = min(mapping.addresses.count, searchedBytes)
       var bytes = [UInt8](repeating: 0, count: count)
       let (got, _) = retryingInterrupts { pread(memory.raw, &bytes, count, Int(mapping.addresses.lowerBound)) }
-      guard got > 0 else { continue }
       let instruction = Registers.systemCallInstruction
       let end = got - instruction.count + 1
       let found = (0..<max(end, 0)).first { bytes[$0] == instruction[0] && bytes[$0...].starts(with: instruction) }
@@ -183,6 +227,22 @@ struct Tracee: ~Copyable {
   }
 
   private static let searchedBytes = 4 << 20
+
+  private static func read(_ count: Int, at address: UInt64, of task: Int32, _ memory: Descriptor) throws(SystemError)
+    -> [UInt8]
+  {
+    var bytes = [UInt8](repeating: 0, count: count)
+    let got = try checked("reading the memory of process \(task)") { pread(memory.raw, &bytes, count, Int(address)) }
+    guard got == count else { throw SystemError("reading the memory of process \(task)", errorNumber: EFAULT) }
+    return bytes
+  }
+
+  private static func words(_ bytes: [UInt8]) -> [UInt64] {
+    // Safety: only whole words within the bytes are read.
+    bytes.withUnsafeBytes { bytes in
+      (0..<(bytes.count / 8)).map { bytes.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self) }
+    }
+  }
 
   private static func request(_ number: Int32, _ task: Int32, _ address: UInt, _ data: UInt, _ operation: String)
     throws(SystemError)
@@ -203,16 +263,18 @@ struct Tracee: ~Copyable {
 /// Numbers of <linux/ptrace.h> and <linux/elf.h>.
 enum Ptrace {
   static let CONT: Int32 = 7
-  static let SINGLESTEP: Int32 = 9
   static let DETACH: Int32 = 17
+  static let SYSCALL: Int32 = 24
   static let GETREGSET: Int32 = 0x4204
   static let SETREGSET: Int32 = 0x4205
   static let SEIZE: Int32 = 0x4206
   static let INTERRUPT: Int32 = 0x4207
   static let GETSIGMASK: Int32 = 0x420A
   static let SETSIGMASK: Int32 = 0x420B
+  static let GET_RSEQ_CONFIGURATION: Int32 = 0x420F
+  static let GET_SYSCALL_USER_DISPATCH_CONFIG: Int32 = 0x4211
   static let EVENT_STOP: Int32 = 128
+  static let O_TRACESYSGOOD: UInt = 1
   static let O_SUSPEND_SECCOMP: UInt = 1 << 21
   static let NT_PRSTATUS: UInt = 1
-  static let NT_ARM_SYSTEM_CALL: UInt = 0x404
 }

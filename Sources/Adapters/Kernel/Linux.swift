@@ -59,6 +59,8 @@ enum Linux {
     static let SYS_exit_group = 231
     static let SYS_statx = 332
     static let SYS_close = 3
+    static let SYS_mmap = 9
+    static let SYS_munmap = 11
     static let SYS_ioctl = 16
     static let SYS_recvmsg = 47
     static let SYS_socketpair = 53
@@ -71,6 +73,8 @@ enum Linux {
     static let SYS_exit_group = 94
     static let SYS_statx = 291
     static let SYS_close = 57
+    static let SYS_mmap = 222
+    static let SYS_munmap = 215
     static let SYS_ioctl = 29
     static let SYS_recvmsg = 212
     static let SYS_socketpair = 199

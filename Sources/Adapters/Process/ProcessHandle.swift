@@ -37,6 +37,9 @@ package final class ProcessHandle: Sendable {
   /// The program's, as people know it (proc_pid_comm(5)).
   package var name: String { readText("/proc/\(pid)/comm")?.trimmingLine ?? "process" }
 
+  /// Whether it has no capability that its user need not have (ptrace(2), access mode checking).
+  package var isUnprivileged: Bool { ProcessStatus(pid: pid)["CapPrm"]?.allSatisfy { $0 == "0" } == true }
+
   /// Whether it has a controlling terminal, whose shell may act when it is stopped (proc_pid_stat(5), tty_nr).
   package var hasTerminal: Bool {
     guard let text = readText("/proc/\(pid)/stat"), let bracket = text.lastIndex(of: ")") else { return false }
@@ -102,6 +105,13 @@ struct ProcessTasks {
     guard let bracket = text.lastIndex(of: ")") else { return true }
     let state = text[text.index(after: bracket)...].first { $0 != " " }
     return state.map { "TtZXx".contains($0) } ?? true
+  }
+
+  func isDead(_ task: Int32) -> Bool {
+    guard let text = readText("/proc/\(pid)/task/\(task)/stat"), let bracket = text.lastIndex(of: ")") else {
+      return true
+    }
+    return text[text.index(after: bracket)...].first { $0 != " " }.map { "ZXx".contains($0) } ?? true
   }
 
   enum Place: Equatable {

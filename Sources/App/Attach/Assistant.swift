@@ -15,7 +15,8 @@ enum Assistant {
     do throws(ProtocolError) {
       let process = try process(descriptors)
       switch request {
-      case .attach(let regions, let isTrial): try attach(process, regions, isTrial: isTrial, link)
+      case .attach(let regions, let isTrial, let handsDevice):
+        try attach(process, regions, isTrial: isTrial, handsDevice: handsDevice, link)
       case .keep: break
       case .detach(let number):
         guard descriptors.count == 2 else { break }
@@ -34,7 +35,9 @@ enum Assistant {
     throw ProtocolError(.invalidRequest, "pid: the process has died")
   }
 
-  private static func attach(_ process: ProcessHandle, _ wanted: [String], isTrial: Bool, _ link: AssistantLink)
+  private static func attach(
+    _ process: ProcessHandle, _ wanted: [String], isTrial: Bool, handsDevice: Bool, _ link: AssistantLink
+  )
     throws(ProtocolError)
   {
     guard let geometry = Machine.pageGeometry() else { throw ProtocolError(.internal, "the page size is odd") }
@@ -45,7 +48,9 @@ enum Assistant {
     var (reply, memfds) = try choose(search.candidates, wanted, process)
     if isTrial { return try link.send(reply) }
     let made: BorrowedUserfaultfd
-    do throws(AttachFailure) { made = try BorrowedUserfaultfd.make(in: process) } catch { throw ProtocolError(error) }
+    do throws(AttachFailure) { made = try BorrowedUserfaultfd.make(in: process, handsDevice: handsDevice) } catch {
+      throw ProtocolError(error)
+    }
     reply.number = made.number
     reply.heldMicroseconds = Int(made.heldNanoseconds / 1000)
     var isKept = false

@@ -5,7 +5,7 @@ internal import FoundationEssentials
 enum AssistantRequest: Codable {
   /// Finds the guest memory of the process whose pidfd comes along, and makes a userfaultfd in it. What was made there is
   /// closed again, unless `keep` follows.
-  case attach(regions: [String], isTrial: Bool)
+  case attach(regions: [String], isTrial: Bool, handsDevice: Bool)
   case keep
   /// Closes the copy of a userfaultfd that the process has: pidfd and our copy come along.
   case detach(number: Int32)

@@ -7,6 +7,8 @@ struct Attachment: Codable, Equatable {
   let number: Int32
   /// Of the monitor that the machine is paused through; nil where it is not.
   let monitor: String?
+  /// Whoever attached to it may not have us talk to other processes' monitors.
+  let isForeign: Bool
 }
 
 /// A process that is being attached to: what was found in it, and made. Undone by the assistant, unless it is kept.
@@ -15,12 +17,16 @@ struct AttachedProcess: Sendable {
   let process: ProcessHandle
   let reply: AssistantReply
   let descriptors: [Descriptor]
+  private let isForeign: Bool
   private let link: AssistantLink
 
   /// Waits for the process and its monitor; not for the control thread.
-  init(_ request: AttachRequest, _ process: ProcessHandle, _ keeper: KeeperLink) throws(ProtocolError) {
+  init(_ request: AttachRequest, _ process: ProcessHandle, isForeign: Bool, _ keeper: KeeperLink) throws(ProtocolError)
+  {
     if let path = request.qmp {
-      do throws(QEMUMonitor.Failure) { _ = try QEMUMonitor(path: path, of: process).isRunning } catch {
+      do throws(QEMUMonitor.Failure) {
+        _ = try QEMUMonitor(path: path, of: process, isForeign: isForeign).isRunning
+      } catch {
         throw ProtocolError(.invalidRequest, "qmp: \(error.message)")
       }
     }
@@ -28,13 +34,14 @@ struct AttachedProcess: Sendable {
       throw ProtocolError(.internal, error.description)
     }
     try link.send(
-      AssistantRequest.attach(regions: request.regions ?? [], isTrial: request.isTrial), [process.descriptor])
+      AssistantRequest.attach(
+        regions: request.regions ?? [], isTrial: request.isTrial, handsDevice: !isForeign), [process.descriptor])
     (reply, descriptors) = try link.receive(AssistantReply.self)
     if let error = reply.error { throw error }
-    (self.request, self.process) = (request, process)
+    (self.request, self.process, self.isForeign) = (request, process, isForeign)
   }
 
-  var attachment: Attachment { Attachment(number: reply.number, monitor: request.qmp) }
+  var attachment: Attachment { Attachment(number: reply.number, monitor: request.qmp, isForeign: isForeign) }
 
   func keep() {
     do throws(ProtocolError) { try link.send(AssistantRequest.keep) } catch {}  // at worst, the copy there is closed

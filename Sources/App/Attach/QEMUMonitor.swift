@@ -36,15 +36,18 @@ final class QEMUMonitor {
   private static let greetingLimitNanoseconds: UInt64 = 2_000_000_000
   private static let answerLimitNanoseconds: UInt64 = 10_000_000_000
 
-  /// - Parameter process: whose it should be. (One whose socket was made by somebody who has ended since is believed.)
-  init(path: String, of process: ProcessHandle? = nil) throws(Failure) {
+  /// - Parameters:
+  ///   - process: whose it must be.
+  ///   - isForeign: else a socket that was made by somebody who has ended since is believed.
+  init(path: String, of process: ProcessHandle?, isForeign: Bool) throws(Failure) {
     self.path = path
     do throws(SystemError) { socket = try LineSocket(connectingTo: path) } catch {
       throw Failure(
         "the monitor \(path) can't be reached: \(errorText(error.errorNumber))", errorNumber: error.errorNumber)
     }
-    if let process, let listener = socket.listener, listener != process.pid {
-      throw Failure("\(path) is the monitor of process \(listener), not of process \(process.pid)")
+    guard socket.listener.map({ $0 == process?.pid }) ?? !isForeign else {
+      let whose = socket.listener.map { "process \($0)" } ?? "nobody who can be seen"
+      throw Failure("\(path) is the monitor of \(whose), not of the tenant's process")
     }
     guard
       try line(within: Self.greetingLimitNanoseconds, "no greeting comes: does another client use it?").greeting != nil
@@ -63,8 +66,10 @@ final class QEMUMonitor {
     do throws(SystemError) { try socket.writeLine(Array(#"{"execute":"\#(command)"}"#.utf8)) } catch {
       throw Failure("the monitor \(path) is gone: \(error)", errorNumber: error.errorNumber)
     }
+    let deadline = SystemClock().nowNanoseconds + Self.answerLimitNanoseconds
     while true {  // events come in between
-      let line = try line(within: Self.answerLimitNanoseconds, "it does not answer \(command)")
+      let now = SystemClock().nowNanoseconds
+      let line = try line(within: deadline > now ? deadline - now : 0, "it does not answer \(command)")
       if let error = line.error {
         throw Failure("the monitor \(path) refuses \(command): \(error.desc ?? "no reason")")
       }

@@ -24,10 +24,11 @@ extension Server {
     try checkMonitor(request.qmp, for: connection)
     keepBusy(connection)
     let (mailbox, token, link) = (mailbox, connection.token, link)
+    let isForeign = !isPrivileged(connection.user)
     do throws(SystemError) {
       try Thread.runDetached(name: "attach") {
         do throws(ProtocolError) {
-          let attached = try AttachedProcess(request, process, link)
+          let attached = try AttachedProcess(request, process, isForeign: isForeign, link)
           mailbox.post(.attached(connection: token, tenant: name, .success(attached)))
         } catch { mailbox.post(.attached(connection: token, tenant: name, .failure(error))) }
       }
@@ -67,9 +68,10 @@ extension Server {
     do throws(SystemError) { process = try ProcessHandle(pid: Int32(clamping: request.pid)) } catch {
       throw ProtocolError(.invalidRequest, "pid: \(request.pid); there is no such process")
     }
-    guard isPrivileged(connection.user) || process.user == connection.user else {
+    guard isPrivileged(connection.user) || process.user == connection.user && process.isUnprivileged else {
       throw ProtocolError(
-        .permissionDenied, "pid: process \(process.pid) belongs to another user; only root may attach to those")
+        .permissionDenied,
+        "pid: process \(process.pid) belongs to another user, or has capabilities; only root may attach to those")
     }
     guard process.pid != Machine.processIdentifier else {
       throw ProtocolError(.invalidRequest, "pid: the daemon can't be a tenant of its own")
@@ -111,9 +113,10 @@ extension Server {
 
   func departed(_ tenant: Tenant, _ complaint: String?) {
     if let complaint, let attachment = tenant.attachment {
-      log.warning(
-        "tenant \(tenant.name): descriptor \(attachment.number), a userfaultfd that nothing uses any more, stays open in its "
-          + "process: \(complaint)")
+      let warning =
+        "descriptor \(attachment.number), a userfaultfd that nothing uses any more, stays open in its process: \(complaint)"
+      tenant.departureWarning = warning
+      log.warning("tenant \(tenant.name): \(warning)")
     }
     forget(tenant, answering: nil)
   }

@@ -6,6 +6,8 @@ internal import Domain
 final class TenantFreezer: Freezer, @unchecked Sendable {  // used by the tenant's one job
   private let signals: SignalFreezer
   private let monitorPath: String?
+  private let process: () -> ProcessHandle?
+  private let isForeign: Bool
   private let log: Log
   private let record: (_ isPaused: Bool) throws(SystemError) -> Void
   private var monitor: QEMUMonitor?
@@ -18,14 +20,17 @@ final class TenantFreezer: Freezer, @unchecked Sendable {  // used by the tenant
   private static let retryMicroseconds: UInt32 = 100_000
 
   /// - Parameters:
+  ///   - process: the tenant's that was attached to.
   ///   - isPaused: an earlier worker has paused it.
   ///   - record: told before it is paused; should we die, another worker lets it go on.
   init(
-    signals: SignalFreezer, monitorPath: String?, isPaused: Bool, log: Log,
+    signals: SignalFreezer, attachment: Attachment?, process: @escaping () -> ProcessHandle?, isPaused: Bool, log: Log,
     record: @escaping (_ isPaused: Bool) throws(SystemError) -> Void
   ) {
     self.signals = signals
-    self.monitorPath = monitorPath
+    monitorPath = attachment?.monitor
+    isForeign = attachment?.isForeign ?? true
+    self.process = process
     self.isPaused = isPaused
     self.log = log
     self.record = record
@@ -68,7 +73,7 @@ final class TenantFreezer: Freezer, @unchecked Sendable {  // used by the tenant
 
   private func pause(_ path: String) throws(PortFailure) {
     do throws(QEMUMonitor.Failure) {
-      let monitor = try QEMUMonitor(path: path)
+      let monitor = try QEMUMonitor(path: path, of: process(), isForeign: isForeign)
       guard try monitor.isRunning else {
         wasPaused = true
         return
@@ -92,7 +97,11 @@ final class TenantFreezer: Freezer, @unchecked Sendable {  // used by the tenant
     for _ in 0..<Self.retries {
       do throws(QEMUMonitor.Failure) {
         let monitor: QEMUMonitor
-        if let open = self.monitor { monitor = open } else { monitor = try QEMUMonitor(path: path) }
+        if let open = self.monitor {
+          monitor = open
+        } else {
+          monitor = try QEMUMonitor(path: path, of: process(), isForeign: isForeign)
+        }
         try monitor.letGoOn()
         return true
       } catch {

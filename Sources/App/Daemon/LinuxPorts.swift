@@ -39,11 +39,11 @@ struct LinuxPorts: TenantPorts {
 
   /// - Parameters:
   ///   - kept: what an earlier worker has left of the tenant; nil for a new one.
-  ///   - monitor: of the tenant's virtual machine.
+  ///   - attachment: of a tenant that was attached to.
   ///   - holdings: where everything is held that must survive this worker.
   init(
     map: RegionMap, memfds: [Descriptor], files: [GuestFile], shared: Shared, holdings: TenantHoldings,
-    monitor: String? = nil, kept: TenantHoldings.Kept? = nil
+    attachment: Attachment? = nil, kept: TenantHoldings.Kept? = nil
   ) throws(SystemError) {
     self.holdings = holdings
     if let kept {
@@ -79,7 +79,8 @@ struct LinuxPorts: TenantPorts {
         try holdings.recordStops(pids)
       })
     freezer = TenantFreezer(
-      signals: signals, monitorPath: monitor, isPaused: holdings.recordedPause, log: shared.log,
+      signals: signals, attachment: attachment, process: { [processList] in processList.handles.first ?? nil },
+      isPaused: holdings.recordedPause, log: shared.log,
       record: { [holdings] (isPaused) throws(SystemError) in try holdings.recordPause(isPaused) })
   }
 

@@ -44,7 +44,7 @@ struct Registration: Sendable {
     do throws(SystemError) {
       let ports = try LinuxPorts(
         map: map, memfds: memfds, files: files, shared: shared, holdings: holdings,
-        monitor: attachment?.monitor)
+        attachment: attachment)
       memory = TenantMemory(map: map, ports: ports, slotLimit: shared.limits.slots ?? .max)
       let first = try UserfaultProcess(
         userfaultfd: userfaultfd, handle: peer, map: map, staging: ports.staging,

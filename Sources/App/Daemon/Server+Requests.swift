@@ -310,7 +310,9 @@ extension Server {
   }
 
   func answerGone(_ connection: Connection, _ tenant: Tenant) {
-    answer(connection, .object(["ok": .bool(true), "tenant": .string(tenant.name)]))
+    var members: [String: JSONValue] = ["ok": true, "tenant": .string(tenant.name)]
+    if let warning = tenant.departureWarning { members["warnings"] = [.string(warning)] }
+    answer(connection, .object(members))
   }
 
   private func list(after: String?, for connection: Connection) -> JSONValue {

@@ -66,7 +66,7 @@ extension Server {
     } catch { return log.error("tenant \(record.name) can't be taken over, and is given up: \(error)") }
     let ports = try LinuxPorts(
       map: map, memfds: memfds, files: files, shared: configuration.shared, holdings: holdings,
-      monitor: record.attachment?.monitor,
+      attachment: record.attachment,
       kept: TenantHoldings.Kept(tables: tables, swapFile: swapFile, staging: held[HeldRole.staging.key(group)]))
     let memory = TenantMemory(
       map: map, ports: ports, slotLimit: configuration.shared.limits.slots ?? .max)

@@ -59,6 +59,8 @@ final class Tenant {
   var isLeaving = false
   /// It is being left as it was found.
   var isDeparting = false
+  /// What is left in its process.
+  var departureWarning: String?
 
   var processIdentifiers: [Int32] { processes.values.compactMap { $0.handle?.pid }.sorted() }
 
