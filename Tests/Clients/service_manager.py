@@ -110,6 +110,7 @@ def random_page(number):
 
 
 def main():
+    signal.alarm(600)  # it ends rather than hang
     with tempfile.TemporaryDirectory() as directory:
         to_tenant, from_main = os.pipe()
         to_main, from_tenant = os.pipe()

@@ -148,10 +148,10 @@ package final class Keeper {
       let entries = zip(message.keys, packet.descriptors)
       let replaced = message.keys.filter { held[$0] != nil }
       for (key, descriptor) in entries { held[key] = descriptor }
-      let isAnswered = worker.answer(LinkPacket(.done))
+      // Before the worker goes on: what its clients are told next must not be more than the service manager knows.
       replaced.forEach(forget)
       for (key, descriptor) in entries { store(descriptor, as: key) }
-      return isAnswered
+      return worker.answer(LinkPacket(.done))
     case .drop: drop(message.keys)
     case .dropGroup:
       guard let group = message.keys.first?.group else { return false }
