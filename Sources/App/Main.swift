@@ -45,6 +45,8 @@ struct Main {
     switch command {
     case "serve": try Serve.run(rest)
     case "worker": try Serve.runWorker(rest)
+    case AttendantService.command: try Serve.runAttendant(rest)
+    case "check-sandbox": try SandboxCheck.run(rest)
     case "assistant": try Assistant.run(rest)
     case "layout-version": Console.write("\(Keeper.layoutVersion)\n")
     case "demo": try Demo.run(rest)

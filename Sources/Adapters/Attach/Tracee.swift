@@ -25,8 +25,7 @@ struct Tracee: ~Copyable {
   ///   its calls can't be borrowed.
   init(_ process: Int32) throws(SystemError) {
     // The first thread may have ended before the others.
-    let tasks = ProcessTasks(pid: process)
-    let pid = try tasks.identifiers().first { !tasks.isDead($0) } ?? process
+    let pid = try ProcessTask.all(of: process).first { !$0.isDead }?.identifier ?? process
     // A call that the process never makes itself may be answered with death by its seccomp filter: there is none while it is
     // held.
     do throws(SystemError) {

@@ -8,11 +8,10 @@ package final class LineSocket {
   private static let longestLine = 1 << 20
 
   package init(connectingTo path: String) throws(SystemError) {
-    let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
-    descriptor = Descriptor(owning: try checked("socket") { socket(AF_UNIX, kind, 0) })
-    let raw = descriptor.raw
-    let (result, errorNumber) = (try withAddress(path) { connect(raw, $0, $1) }, errno)
-    if result != 0 { throw SystemError("connecting to \(path)", errorNumber: errorNumber) }
+    let call = PrivilegedCall(.connect, text: path)
+    let answer = try Privileges.perform(call, operation: "connecting to \(path)")
+    guard let descriptor = answer.descriptor else { throw SystemError("connecting", errorNumber: EPROTO) }
+    self.descriptor = descriptor
   }
 
   /// Who listened there, if that is still to be seen from here.
@@ -20,7 +19,7 @@ package final class LineSocket {
     var credentials = ucred()
     var length = socklen_t(MemoryLayout<ucred>.size)
     guard getsockopt(descriptor.raw, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0, credentials.pid > 0,
-      access("/proc/\(credentials.pid)", F_OK) == 0
+      ProcessFiles(pid: credentials.pid).user != nil
     else { return nil }
     return credentials.pid
   }

@@ -47,8 +47,6 @@ package final class SocketListener: Sendable {
     self.path = path
   }
 
-  package func removeFile() { unlink(path) }
-
   /// - Returns: nil when nobody is waiting to be let in.
   package func accept() throws(SystemError) -> SequencedSocket? {
     let raw = descriptor.raw

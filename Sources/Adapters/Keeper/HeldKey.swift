@@ -14,6 +14,9 @@ package struct HeldKey: Hashable, Sendable {
   /// A listening socket that a service manager has made for us.
   package static let activatedSocket = HeldKey(group: 0, role: 1)
 
+  /// A worker whose keeper has died; its attendant becomes the keeper, and ends it.
+  static let formerWorker = HeldKey(group: 0, role: .max)
+
   /// Its name in a service manager's store of descriptors.
   var name: String {
     "sm." + [group, UInt64(role), UInt64(index)].map { String($0, radix: 16) }.joined(separator: ".")

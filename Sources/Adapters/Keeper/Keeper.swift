@@ -4,10 +4,10 @@ internal import Glibc
 /// handed them all. One thread, which parses nothing that a client sent.
 package final class Keeper {
   /// Of all that one worker leaves for the next one, this link and the tables.
-  package static let layoutVersion = 3
+  package static let layoutVersion = 4
 
-  /// Starts a worker with its end of the link.
-  typealias Start = @Sendable (_ program: WorkerProgram, _ link: Descriptor) throws(SystemError) -> ProcessHandle
+  /// Starts a worker with its end of the link, and its attendant.
+  typealias Start = @Sendable (_ program: WorkerProgram, _ link: Descriptor) throws(SystemError) -> StartedWorker
 
   private var held: [HeldKey: Descriptor]
   private let signals: EndSignals
@@ -70,11 +70,17 @@ package final class Keeper {
     for (key, descriptor) in held { store(descriptor, as: key) }
   }
 
-  /// What this process was given: by a worker's `becomeKeeper`, and by a service manager; and whether the file of the
+  /// What this process was given: by a worker whose keeper has died, and by a service manager; and whether the file of the
   /// listening socket is the service manager's. To be called once.
   package static func inherited() -> (held: [HeldKey: Descriptor], isActivated: Bool) {
     let (held, isActivated) = Inheritance.fromServiceManager()
-    return (held.merging(Inheritance.passed()) { $1 }, isActivated)
+    var passed = Inheritance.passed()
+    if let worker = passed.removeValue(forKey: .formerWorker) {
+      // Nothing of it goes on when the next one starts.
+      do throws(SystemError) { try ProcessHandle(pidfd: worker).kill() } catch {}  // it is dead
+      _ = Readable.wait(for: [worker], timeoutNanoseconds: nil)
+    }
+    return (held.merging(passed) { $1 }, isActivated)
   }
 
   /// Runs until the worker has ended in order.
@@ -102,9 +108,25 @@ package final class Keeper {
 
   static func starting(_ arguments: [String]) -> Start {
     { program, link throws(SystemError) in
-      // The signals to end with wait until the worker takes them: one that came too early would only kill it.
-      try ChildProcess.spawn(program.executable, name: program.path, arguments, blocked: EndSignals.numbers) {
-        posix_spawn_file_actions_adddup2(&$0, link.raw, KeeperLink.workerDescriptor)
+      let (workerEnd, attendantEnd) = try SequencedSocket.makePair()
+      let attendant = try ChildProcess.spawn(
+        program.executable, name: program.path, [AttendantService.command] + arguments.dropFirst()
+      ) {
+        posix_spawn_file_actions_adddup2(&$0, attendantEnd.raw, KeeperLink.workerDescriptor)
+      }
+      do throws(SystemError) {
+        // The signals to end with wait until the worker takes them: one that came too early would only kill it.
+        let worker = try ChildProcess.spawn(
+          program.executable, name: program.path, arguments, blocked: EndSignals.numbers
+        ) {
+          posix_spawn_file_actions_adddup2(&$0, link.raw, KeeperLink.workerDescriptor)
+          posix_spawn_file_actions_adddup2(&$0, workerEnd.raw, Attendant.linkDescriptor)
+          posix_spawn_file_actions_adddup2(&$0, attendant.descriptor.raw, Attendant.processDescriptor)
+        }
+        return StartedWorker(process: worker, attendant: attendant)
+      } catch {
+        StartedWorker.end(attendant)
+        throw error
       }
     }
   }
@@ -168,7 +190,7 @@ package final class Keeper {
       let status = String(decoding: message.text, as: UTF8.self)
       tellServiceManager { manager throws(SystemError) in try manager.tellAlive(status: status) }
     case .assist: return assist(worker)
-    case .inventory, .inventoryEnd, .done, .refused: return false
+    case .lane, .succeed, .inventory, .inventoryEnd, .done, .refused: return false
     }
     return true
   }

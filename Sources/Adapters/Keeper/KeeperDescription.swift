@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// What a worker has to know of its keeper, as the text of the inventory's end: words that a zero byte ends, each.
 struct KeeperDescription: Equatable {
   let process: Int32
@@ -20,6 +22,23 @@ struct KeeperDescription: Equatable {
     self.init(
       process: process, endsWorkerWithItself: parts[1] == "1", executable: parts[2],
       words: Array(parts[3...].dropLast()))
+  }
+
+  /// Executes the keeper's program in this process and passes on what is held.
+  ///
+  /// - Returns: only where that failed.
+  func execute(passing held: [HeldKey: Descriptor]) -> SystemError {
+    do throws(SystemError) {
+      let list = try Inheritance.pass(held)
+      // Safety: the words live until execv fails; where it does not, nothing of this process lives on.
+      var words = words.map { strdup($0) } + [nil]
+      execv(executable, &words)
+      let failure = SystemError("executing \(executable)", errorNumber: errno)
+      for word in words { free(word) }
+      Inheritance.takeBack(held)
+      withExtendedLifetime(list) {}
+      return failure
+    } catch { return error }
   }
 
   var text: [UInt8] {

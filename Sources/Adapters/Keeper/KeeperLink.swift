@@ -9,7 +9,7 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   private let socket: SequencedSocket
   private let keeper: KeeperDescription
   private var entries: [HeldKey: Descriptor] = [:]
-  /// The keeper is dead: what is held is only recorded, for `becomeKeeper`.
+  /// The keeper is dead: what is held is only recorded, for `makeKeeper`.
   private var isAlone = false
 
   /// Reads what the keeper hands over first: all that is held.
@@ -43,6 +43,9 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   package var endsWithKeeper: Bool { keeper.endsWorkerWithItself }
 
   package var keeperProcess: Int32 { keeper.process }
+
+  /// It was our parent.
+  package var isKeeperDead: Bool { getppid() != keeper.process }
 
   /// To be watched for a hang-up only: the keeper is dead.
   package var descriptor: Descriptor { socket.descriptor }
@@ -130,23 +133,13 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
     } catch { return "\(error)" }
   }
 
-  /// Executes the keeper's program in this process and passes on everything held.
+  /// Has the attendant become the keeper, with everything held; its first deed is to end this worker.
   ///
   /// - Returns: only where that failed.
-  package func becomeKeeper() -> SystemError {
+  package func makeKeeper(of attendant: Attendant) -> SystemError {
     mutex.lock()
     defer { mutex.unlock() }
-    do throws(SystemError) {
-      let list = try Inheritance.pass(entries)
-      // Safety: the words live until execv fails; where it does not, nothing of this process lives on.
-      var words = keeper.words.map { strdup($0) } + [nil]
-      execv(keeper.executable, &words)
-      let failure = SystemError("executing \(keeper.executable)", errorNumber: errno)
-      for word in words { free(word) }
-      Inheritance.takeBack(entries)
-      withExtendedLifetime(list) {}
-      return failure
-    } catch { return error }
+    return attendant.becomeKeeper(keeper, held: entries)
   }
 
   private func locked<Result>(_ body: () -> Result) -> Result {

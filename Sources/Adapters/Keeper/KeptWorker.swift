@@ -1,8 +1,21 @@
 internal import Glibc
 
+/// A worker and its attendant, our children.
+struct StartedWorker {
+  let process: ProcessHandle
+  var attendant: ProcessHandle?
+
+  /// Kills a child of ours and waits until it is gone.
+  static func end(_ child: ProcessHandle) {
+    child.kill()
+    _ = retryingInterrupts { waitpid(child.pid, nil, 0) }
+  }
+}
+
 /// A running worker, as its keeper sees it.
 final class KeptWorker {
   let handle: ProcessHandle
+  private let attendant: ProcessHandle?
   var isReady = false
   /// Another program is to follow it, so its death is none to complain of.
   var isBeingReplaced = false
@@ -18,7 +31,7 @@ final class KeptWorker {
   ///   - start: starts the process with that end of the link.
   init(
     inventory held: [HeldKey: Descriptor], description: KeeperDescription,
-    start: (Descriptor) throws(SystemError) -> ProcessHandle
+    start: (Descriptor) throws(SystemError) -> StartedWorker
   ) throws(SystemError) {
     let (ours, theirs) = try SequencedSocket.makePair()
     // The keeper waits for nobody; the worker waits for the keeper.
@@ -31,7 +44,9 @@ final class KeptWorker {
     }
     inventory.append((LinkPacket(.inventoryEnd, text: description.text), []))
     inventory.reverse()
-    handle = try start(theirs)
+    let started = try start(theirs)
+    handle = started.process
+    attendant = started.attendant
   }
 
   struct Events {
@@ -101,9 +116,11 @@ final class KeptWorker {
     case signal(Int32)
   }
 
-  /// To be called once it has ended.
+  /// To be called once it has ended. Ends its attendant too: a signal that the worker had asked for must not come later than
+  /// what the next worker does.
   func reap() -> End {
     var status: Int32 = 0
+    if let attendant { StartedWorker.end(attendant) }
     _ = retryingInterrupts { waitpid(handle.pid, &status, 0) }
     return status & 0x7F == 0 ? .exit(status >> 8 & 0xFF) : .signal(status & 0x7F)
   }

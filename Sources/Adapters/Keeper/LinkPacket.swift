@@ -16,6 +16,11 @@ struct LinkPacket: Equatable {
     case assist = 7
     /// The control thread goes on; the text says how things are, for the service manager.
     case alive = 8
+    // From the worker to its attendant, besides `hold`.
+    /// Serves calls at the descriptor that comes along.
+    case lane = 9
+    /// Becomes the keeper that the text describes, of what was held.
+    case succeed = 10
     // From the keeper.
     case inventory = 16
     case inventoryEnd = 17

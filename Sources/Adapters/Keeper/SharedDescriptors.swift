@@ -10,6 +10,8 @@ package struct SharedDescriptors {
   /// Whose deaths that one waits for: open in the shared table for as long as this worker has them.
   private let watched: [ProcessHandle]
 
+  static let processName = "swap-monitor-fd"
+
   /// So long after the worker's death it waits for another one. (One that nobody knows of must end by itself.)
   private static let patienceSeconds = 60
 
@@ -21,13 +23,15 @@ package struct SharedDescriptors {
 
   /// Shares this process's descriptors.
   ///
-  /// - Parameter keeper: where that has died too, nobody can follow this worker.
-  package init(keeper: Int32) throws(SystemError) {
-    let watched = [try ProcessHandle(pid: getpid()), try ProcessHandle(pid: keeper)]
+  /// - Parameters:
+  ///   - keeper: where that has died too,
+  ///   - attendant: and that, which would become the keeper: nobody can follow this worker.
+  package init(keeper: Int32, attendant: ProcessHandle) throws(SystemError) {
+    let watched = [try ProcessHandle(pid: getpid()), try ProcessHandle(pid: keeper), attendant]
     if getppid() != keeper { throw SystemError("staying with the keeper", errorNumber: ESRCH) }
     var polls = watched.map { pollfd(fd: $0.descriptor.raw, events: Int16(POLLIN), revents: 0) }
     var patience = timespec(tv_sec: Self.patienceSeconds, tv_nsec: 0)
-    var name = Array("swap-monitor-fd".utf8CString)
+    var name = Array(Self.processName.utf8CString)
     var pidfd: Int32 = -1
     // Safety: without CLONE_VM the child has a copy of our memory, and of this thread's stack; what it is given lives there
     // for as long as it does. It makes system calls only, and never returns.
@@ -50,21 +54,25 @@ package struct SharedDescriptors {
 
   /// - Returns: nil where nothing of the kind has that number.
   package func userfaultfd(_ number: Int32) -> Descriptor? {
-    let raw = c_syscall(Linux.SYS_pidfd_getfd, Int(process.descriptor.raw), Int(number), 0, 0, 0)
-    guard raw >= 0 else { return nil }
-    let descriptor = Descriptor(owning: Int32(raw))
-    return Userfaultfd.isOne(descriptor) ? descriptor : nil
+    do throws(SystemError) {
+      let call = PrivilegedCall(.takeUserfaultfd, limit: Int(number))
+      return try Privileges.perform(call, [process.descriptor], operation: "taking a userfaultfd").descriptor
+    } catch { return nil }
   }
 
-  /// What the process does: waits for the worker's death, then for the keeper's.
+  /// What the process does: waits for the worker's death, then for the others'.
   private static func wait(
     _ polls: UnsafeMutablePointer<pollfd>?, _ patience: UnsafeMutablePointer<timespec>,
     _ name: UnsafeMutablePointer<CChar>?
   ) -> Never {
     _ = c_prctl(Linux.PR_SET_NAME, UInt(bitPattern: name))
-    let (worker, keeper) = (Int(bitPattern: polls), Int(bitPattern: polls.map { $0 + 1 }))
+    let worker = Int(bitPattern: polls)
     while c_syscall(Linux.SYS_ppoll, worker, 1, 0, 0, 0) == -1 && errno == EINTR {}
-    while c_syscall(Linux.SYS_ppoll, keeper, 1, Int(bitPattern: patience), 0, 0) == -1 && errno == EINTR {}
+    // (The kernel leaves what remains of the time where it was.)
+    for other in 1...2 {
+      let place = Int(bitPattern: polls.map { $0 + other })
+      while c_syscall(Linux.SYS_ppoll, place, 1, Int(bitPattern: patience), 0, 0) == -1 && errno == EINTR {}
+    }
     while true { _ = c_syscall(Linux.SYS_exit_group, 0, 0, 0, 0, 0) }
   }
 

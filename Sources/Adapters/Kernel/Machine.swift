@@ -9,13 +9,15 @@ package enum Machine {
     return PageGeometry(pageBytes: sysconf(Int32(_SC_PAGESIZE)), hugePageBytes: huge ?? 2 << 20)
   }
 
-  /// RLIMIT_MEMLOCK in bytes; nil where it does not bind (CAP_IPC_LOCK, or no limit).
+  /// RLIMIT_MEMLOCK in bytes, raised as far as that goes: to the hard limit, or, with the right to it, to any height, which
+  /// stands when that right is given up. nil for no limit.
   package static func memoryLockLimitBytes() -> UInt64? {
-    var limit = rlimit()
-    guard geteuid() != 0, getrlimit(__RLIMIT_MEMLOCK, &limit) == 0,
-      limit.rlim_cur != UInt.max
-    else { return nil }
-    return UInt64(limit.rlim_cur)
+    var limit = rlimit(rlim_cur: .max, rlim_max: .max)
+    if setrlimit(__RLIMIT_MEMLOCK, &limit) == 0 { return nil }
+    guard getrlimit(__RLIMIT_MEMLOCK, &limit) == 0 else { return 0 }
+    limit.rlim_cur = limit.rlim_max
+    setrlimit(__RLIMIT_MEMLOCK, &limit)
+    return limit.rlim_cur == .max ? nil : UInt64(limit.rlim_cur)
   }
 
   /// A tenant takes a dozen descriptors; the usual soft limit would do for eighty of them.
@@ -67,13 +69,6 @@ func readText(_ path: String, limit: Int = 1 << 20) -> String? {
 }
 
 extension Machine {
-  /// The user that a socket file belongs to; nil where there is no socket at the path.
-  package static func socketOwner(_ path: String) -> UInt32? {
-    var status = stat()
-    guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else { return nil }
-    return status.st_uid
-  }
-
   package static var currentDirectory: String { linkTarget("/proc/self/cwd") ?? "/" }
 }
 
@@ -111,4 +106,11 @@ extension StringProtocol {
   var trimmingLine: String {
     String(prefix { $0 != "\n" }).split(separator: " ", omittingEmptySubsequences: true).joined(separator: " ")
   }
+}
+
+/// Where a symbolic link points.
+func linkTarget(_ path: String) -> String? {
+  var buffer = [CChar](repeating: 0, count: 4096)
+  let count = readlink(path, &buffer, buffer.count)
+  return count > 0 ? String(decoding: buffer[0..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self) : nil
 }

@@ -133,6 +133,13 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   }
 
   static func create(in directory: String) throws(SystemError) -> (Descriptor, isDirect: Bool) {
+    let call = PrivilegedCall(.makeSwapFile, text: directory)
+    let answer = try Privileges.perform(call, operation: "making a swap file in \(directory)")
+    guard let file = answer.descriptor else { throw SystemError("making a swap file", errorNumber: EPROTO) }
+    return (file, answer.number == 1)
+  }
+
+  static func createHere(in directory: String) throws(SystemError) -> (Descriptor, isDirect: Bool) {
     for (flags, isDirect) in [(O_DIRECT, true), (0, false)] {
       let raw = open(directory, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC | flags, 0)
       if raw >= 0 {

@@ -6,7 +6,8 @@ internal import Glibc
 /// for groups outside of our namespace.
 struct ControlGroups: Sendable {
   var files = "/sys/fs/cgroup"
-  var processes = "/proc"
+  /// In the place of /proc.
+  var processes: String?
 
   private struct Names {
     let limit: String
@@ -26,7 +27,7 @@ struct ControlGroups: Sendable {
   ///   - reserve: what is to be left, by the limit.
   /// - Returns: nil where there is no limit.
   func room(of process: String, mayBeSlowed: Bool, reserve: (Int) -> Int) -> Int? {
-    guard let text = readText("\(processes)/\(process)/cgroup") else { return nil }
+    guard let text = membership(of: process) else { return nil }
     var least: Int?
     // "0::/path" is v2's; "4:memory:/path", or several controllers with commas, v1's (cgroups(7)).
     for line in text.split(separator: "\n") {
@@ -48,6 +49,11 @@ struct ControlGroups: Sendable {
       }
     }
     return least
+  }
+
+  private func membership(of process: String) -> String? {
+    if let pid = Int32(process), processes == nil { return ProcessFiles(pid: pid).text("cgroup") }
+    return readText("\(processes ?? "/proc")/\(process)/cgroup")
   }
 
   private func room(in directory: String, _ names: Names, _ mayBeSlowed: Bool, _ reserve: (Int) -> Int) -> Int? {

@@ -20,13 +20,14 @@ enum KernelAccessSigns {
   }
 
   private static func asynchronousIO(_ pid: Int32) -> String? {
-    guard let maps = readText("/proc/\(pid)/maps", limit: 64 << 20) else { return nil }
+    guard let maps = ProcessFiles(pid: pid).text("maps", limit: ProcessMaps.limit) else { return nil }
     return maps.contains("/[aio]") ? "it has an asynchronous I/O context (io_setup)" : nil
   }
 
   private static func descriptor(_ pid: Int32, where isSign: (String) -> Bool) -> String? {
-    for number in numberedEntries(of: "/proc/\(pid)/fd") ?? [] {
-      if let target = linkTarget("/proc/\(pid)/fd/\(number)"), isSign(target) {
+    let files = ProcessFiles(pid: pid)
+    for number in files.descriptors() {
+      if let target = files.link("fd/\(number)"), isSign(target) {
         return "descriptor \(number) is \(target == "anon_inode:[io_uring]" ? "an io_uring" : target)"
       }
     }
@@ -34,27 +35,20 @@ enum KernelAccessSigns {
   }
 
   private static func directDescriptor(_ pid: Int32) -> String? {
-    for number in numberedEntries(of: "/proc/\(pid)/fd") ?? [] where isDirect("/proc/\(pid)/fdinfo/\(number)") {
-      let target = linkTarget("/proc/\(pid)/fd/\(number)") ?? ""
+    let files = ProcessFiles(pid: pid)
+    for number in files.descriptors() where isDirect(files.text("fdinfo/\(number)", limit: 4096)) {
+      let target = files.link("fd/\(number)") ?? ""
       return "descriptor \(number), \(target), is open with O_DIRECT"
     }
     return nil
   }
 
   /// fdinfo's line "flags:", in octal.
-  private static func isDirect(_ path: String) -> Bool {
-    guard let text = readText(path, limit: 4096) else { return false }
-    for line in text.split(separator: "\n") where line.hasPrefix("flags:") {
+  private static func isDirect(_ text: String?) -> Bool {
+    for line in (text ?? "").split(separator: "\n") where line.hasPrefix("flags:") {
       guard let flags = Int32(line.dropFirst(6).filter(\.isNumber), radix: 8) else { return false }
       return flags & O_DIRECT != 0
     }
     return false
   }
-}
-
-/// Where a symbolic link points.
-func linkTarget(_ path: String) -> String? {
-  var buffer = [CChar](repeating: 0, count: 4096)
-  let count = readlink(path, &buffer, buffer.count)
-  return count > 0 ? String(decoding: buffer[0..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self) : nil
 }

@@ -49,7 +49,7 @@ package struct MappingSearch: Sendable {
     return found
   }
 
-  private static func name(_ pid: Int32) -> String { readText("/proc/\(pid)/comm")?.trimmingLine ?? "?" }
+  private static func name(_ pid: Int32) -> String { ProcessFiles(pid: pid).text("comm")?.trimmingLine ?? "?" }
 
   /// Finds out who the children are whom so far only their userfaultfds tell of.
   ///
@@ -87,10 +87,9 @@ package struct MappingSearch: Sendable {
     among users: Set<UInt32>?, _ reader: PatientReader, _ body: (_ pid: Int32, _ maps: ProcessMaps?) -> Void
   ) {
     let needles = files.map { Array(" \(DeviceNumber.text($0.device)) \($0.inode) ".utf8) }
-    for pid in numberedEntries(of: "/proc") ?? [] where pid != getpid() {
+    for pid in ProcessFiles.allProcesses() where pid != getpid() {
       if let users {
-        var status = stat()
-        guard stat("/proc/\(pid)", &status) == 0, users.contains(status.st_uid) else { continue }
+        guard let user = ProcessFiles(pid: pid).user, users.contains(user) else { continue }
       }
       switch reader.read("maps", of: pid, limit: ProcessMaps.limit) {
       case .bytes(let text):
@@ -144,9 +143,11 @@ package struct MappingSearch: Sendable {
     return false
   }
 
-  /// KCMP_VM of kcmp(2).
   private static func shareMemory(_ one: Int32, _ other: Int32) -> Bool {
-    c_syscall(Linux.SYS_kcmp, Int(one), Int(other), 1, 0, 0) == 0
+    do throws(SystemError) {
+      let call = PrivilegedCall(.sharesMemory, process: one, limit: Int(other))
+      return try Privileges.perform(call, operation: "comparing memories").number == 1
+    } catch { return false }
   }
 
   /// Under the exclusive gate, so no move has just protected the page. (A window whose protection is still to be lifted has
@@ -173,11 +174,9 @@ package struct MappingSearch: Sendable {
 
   /// Bit 57 of a page's entry in /proc/PID/pagemap: write-protected through a userfaultfd (Documentation/admin-guide/mm/pagemap).
   private static func isProtected(_ address: UInt64, _ pid: Int32, pageShift: Int) -> Bool {
-    let raw = open("/proc/\(pid)/pagemap", O_RDONLY | O_CLOEXEC)
-    guard raw >= 0 else { return false }
-    let file = Descriptor(owning: raw)
-    var entry: UInt64 = 0
-    let (count, _) = retryingInterrupts { pread(file.raw, &entry, 8, Int(address >> UInt64(pageShift)) * 8) }
-    return count == 8 && entry >> 57 & 1 == 1
+    do throws(SystemError) {
+      let entry = try ProcessFiles(pid: pid).bytes("pagemap", limit: 8, offset: address >> UInt64(pageShift) * 8)
+      return entry.count == 8 && entry[7] & 0b10 != 0
+    } catch { return false }
   }
 }

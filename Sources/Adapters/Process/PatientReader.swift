@@ -24,7 +24,7 @@ final class PatientReader {
     if Self.late.withLock({ $0.contains(pid) }) { return .late }
     if lane == nil { do throws(SystemError) { lane = try ReadingThread() } catch {} }
     guard let thread = lane else { return .unreadable }
-    guard let answer = thread.read("/proc/\(pid)/\(name)", limit: limit, patienceNanoseconds: patienceNanoseconds)
+    guard let answer = thread.read(name, of: pid, limit: limit, patienceNanoseconds: patienceNanoseconds)
     else {
       Self.late.withLock { _ = $0.insert(pid) }
       thread.end { Self.late.withLock { _ = $0.remove(pid) } }
@@ -38,7 +38,7 @@ final class PatientReader {
 /// One read at a time, on a thread of its own.
 private final class ReadingThread: @unchecked Sendable {  // its fields are guarded by `monitor`
   private let monitor = Monitor()
-  private var task: (path: String, limit: Int)?
+  private var task: (name: String, pid: Int32, limit: Int)?
   private var answer: [UInt8]??
   private var isEnding = false
   private var atEnd: @Sendable () -> Void = {}
@@ -46,11 +46,11 @@ private final class ReadingThread: @unchecked Sendable {  // its fields are guar
   init() throws(SystemError) { try Thread.runDetached(name: "look") { [self] in serve() } }
 
   /// - Returns: nil when it took too long; then the thread is of no more use.
-  func read(_ path: String, limit: Int, patienceNanoseconds: UInt64) -> [UInt8]?? {
+  func read(_ name: String, of pid: Int32, limit: Int, patienceNanoseconds: UInt64) -> [UInt8]?? {
     let deadline = SystemClock().nowNanoseconds + patienceNanoseconds
     return monitor.withLock {
       answer = nil
-      task = (path, limit)
+      task = (name, pid, limit)
       monitor.wakeAll()
       while answer == nil && SystemClock().nowNanoseconds < deadline { monitor.wait(untilNanoseconds: deadline) }
       return answer
@@ -67,8 +67,9 @@ private final class ReadingThread: @unchecked Sendable {  // its fields are guar
   }
 
   private func serve() {
-    while let (path, limit) = next() {
-      let bytes = readBytes(path, limit: limit)
+    while let (name, pid, limit) = next() {
+      var bytes: [UInt8]?
+      do throws(SystemError) { bytes = try ProcessFiles(pid: pid).bytes(name, limit: limit) } catch {}
       monitor.withLock {
         answer = .some(bytes)
         monitor.wakeAll()
@@ -77,7 +78,7 @@ private final class ReadingThread: @unchecked Sendable {  // its fields are guar
     monitor.withLock { atEnd }()
   }
 
-  private func next() -> (path: String, limit: Int)? {
+  private func next() -> (name: String, pid: Int32, limit: Int)? {
     monitor.withLock {
       while task == nil && !isEnding { monitor.wait() }
       defer { task = nil }

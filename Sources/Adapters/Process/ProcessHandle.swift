@@ -29,31 +29,36 @@ package final class ProcessHandle: Sendable {
 
   /// Its owner, as /proc shows it; root for a process that may not be looked into. nil when it is dead.
   package var user: UInt32? {
-    var status = stat()
-    guard stat("/proc/\(pid)", &status) == 0, isAlive else { return nil }
-    return status.st_uid
+    let user = files.user
+    return isAlive ? user : nil
   }
 
   /// The program's, as people know it (proc_pid_comm(5)).
-  package var name: String { readText("/proc/\(pid)/comm")?.trimmingLine ?? "process" }
+  package var name: String { files.text("comm")?.trimmingLine ?? "process" }
 
   /// Whether it has no capability that its user need not have (ptrace(2), access mode checking).
   package var isUnprivileged: Bool { ProcessStatus(pid: pid)["CapPrm"]?.allSatisfy { $0 == "0" } == true }
 
   /// Whether it has a controlling terminal, whose shell may act when it is stopped (proc_pid_stat(5), tty_nr).
   package var hasTerminal: Bool {
-    guard let text = readText("/proc/\(pid)/stat"), let bracket = text.lastIndex(of: ")") else { return false }
+    guard let text = files.text("stat"), let bracket = text.lastIndex(of: ")") else { return false }
     let fields = text[text.index(after: bracket)...].split(separator: " ")
     return fields.count > 4 && fields[4] != "0"
   }
 
-  package var isStopped: Bool { ProcessTasks(pid: pid).isStopped(pid) && isAlive }
+  /// Whether all its tasks are stopped. One that is dead, or can't be looked at, is not.
+  package var isStopped: Bool {
+    do throws(SystemError) { return try ProcessTask.all(of: pid).allSatisfy(\.isStopped) && isAlive } catch {
+      return false
+    }
+  }
+
+  private var files: ProcessFiles { ProcessFiles(pid: pid) }
 
   /// - Throws: ESRCH when the process is dead.
   package func send(_ signal: Int32) throws(SystemError) {
-    try checked("sending signal \(signal) to process \(pid)") {
-      c_syscall(Linux.SYS_pidfd_send_signal, Int(descriptor.raw), Int(signal), 0, 0, 0)
-    }
+    _ = try Privileges.perform(
+      PrivilegedCall(.signal, limit: Int(signal)), [descriptor], operation: "sending signal \(signal) to process \(pid)")
   }
 
   /// Sends SIGCONT.
@@ -68,7 +73,7 @@ package final class ProcessHandle: Sendable {
 
   /// The children of its main thread, as /proc shows them (proc_pid_task_children(5)); those that are dead already are left out.
   package func children() -> [ProcessHandle] {
-    (readText("/proc/\(pid)/task/\(pid)/children") ?? "").split(separator: " ").compactMap { word in
+    (files.text("task/\(pid)/children") ?? "").split(separator: " ").compactMap { word in
       guard let child = Int32(word) else { return nil }
       do throws(SystemError) {
         let handle = try ProcessHandle(pid: child)
@@ -85,53 +90,4 @@ package final class ProcessHandle: Sendable {
     }
     return nil
   }
-}
-
-/// What /proc says of a process's tasks.
-struct ProcessTasks {
-  let pid: Int32
-
-  /// The process's task numbers; empty when it is gone.
-  func identifiers() throws(SystemError) -> [Int32] {
-    if let found = numberedEntries(of: "/proc/\(pid)/task") { return found }
-    if errno == ENOENT || errno == ESRCH { return [] }
-    throw SystemError("listing /proc/\(pid)/task", errorNumber: errno)
-  }
-
-  /// Whether a task is stopped (T, or t under ptrace), or dead (Z, X), or gone.
-  func isStopped(_ task: Int32) -> Bool {
-    guard let text = readText("/proc/\(pid)/task/\(task)/stat") else { return isGone(task) }
-    // The state follows the command's name, which is in brackets and may hold anything.
-    guard let bracket = text.lastIndex(of: ")") else { return true }
-    let state = text[text.index(after: bracket)...].first { $0 != " " }
-    return state.map { "TtZXx".contains($0) } ?? true
-  }
-
-  func isDead(_ task: Int32) -> Bool {
-    guard let text = readText("/proc/\(pid)/task/\(task)/stat"), let bracket = text.lastIndex(of: ")") else {
-      return true
-    }
-    return text[text.index(after: bracket)...].first { $0 != " " }.map { "ZXx".contains($0) } ?? true
-  }
-
-  enum Place: Equatable {
-    case outsideOfRemoval
-    case insideRemoval
-    /// It is on a processor, or we may not look: nothing is told.
-    case unknown
-  }
-
-  /// Where a task is, by /proc/PID/task/TID/syscall: the system call's number while it sleeps in one, -1 while it is
-  /// blocked outside of any, "running" else (proc(5)).
-  func place(of task: Int32) -> Place {
-    guard let text = readText("/proc/\(pid)/task/\(task)/syscall") else {
-      return isGone(task) ? .outsideOfRemoval : .unknown
-    }
-    guard let number = Int(text.trimmingLine.prefix { $0 != " " }) else { return .unknown }
-    let isRemoval = number == Linux.SYS_madvise || number == Linux.SYS_process_madvise
-    // A task that is stopped on its way out of a call is done with it, and shows its number all the same.
-    return isRemoval && !isStopped(task) ? .insideRemoval : .outsideOfRemoval
-  }
-
-  private func isGone(_ task: Int32) -> Bool { access("/proc/\(pid)/task/\(task)", F_OK) != 0 }
 }

@@ -20,8 +20,11 @@ package struct ProcessMaps {
 
   /// - Returns: nil where we may not look, or the process is gone.
   package init?(pid: Int32) {
-    guard let bytes = readBytes("/proc/\(pid)/maps", limit: Self.limit), !bytes.isEmpty else { return nil }
-    self.init(bytes)
+    do throws(SystemError) {
+      let bytes = try ProcessFiles(pid: pid).bytes("maps", limit: Self.limit)
+      guard !bytes.isEmpty else { return nil }
+      self.init(bytes)
+    } catch { return nil }
   }
 
   init(_ bytes: [UInt8]) {

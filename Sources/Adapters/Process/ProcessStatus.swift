@@ -4,7 +4,7 @@ struct ProcessStatus {
 
   init(pid: Int32) {
     var fields: [Substring: String] = [:]
-    for line in (readText("/proc/\(pid)/status") ?? "").split(separator: "\n") {
+    for line in (ProcessFiles(pid: pid).text("status") ?? "").split(separator: "\n") {
       guard let colon = line.firstIndex(of: ":") else { continue }
       fields[line[..<colon]] = String(line[line.index(after: colon)...].drop { $0 == "\t" || $0 == " " })
     }

@@ -76,9 +76,8 @@ package final class SignalFreezer: Freezer, @unchecked Sendable {  // used by th
     var allSeen = !processes.contains { $0 == nil }
     do throws(SystemError) {
       for case let process? in processes where process.isAlive {
-        let tasks = ProcessTasks(pid: process.pid)
-        for task in try tasks.identifiers() where !tasksSeen.contains(task) {
-          if tasks.place(of: task) == .outsideOfRemoval { tasksSeen.insert(task) } else { allSeen = false }
+        for task in try ProcessTask.all(of: process.pid, withPlaces: true) where !tasksSeen.contains(task.identifier) {
+          if task.place == .outsideOfRemoval { tasksSeen.insert(task.identifier) } else { allSeen = false }
         }
       }
     } catch { throw PortFailure(.inspectProcess, errorNumber: error.errorNumber) }
@@ -86,7 +85,6 @@ package final class SignalFreezer: Freezer, @unchecked Sendable {  // used by th
   }
 
   private static func isStopped(_ process: ProcessHandle) throws(SystemError) -> Bool {
-    let tasks = ProcessTasks(pid: process.pid)
-    return try tasks.identifiers().allSatisfy { tasks.isStopped($0) }
+    try ProcessTask.all(of: process.pid).allSatisfy(\.isStopped)
   }
 }

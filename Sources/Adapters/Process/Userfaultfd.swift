@@ -55,6 +55,12 @@ package enum Userfaultfd {
   /// - Returns: the features of the kernel.
   @discardableResult
   package static func handshake(_ descriptor: Descriptor, features: UInt64) throws(SystemError) -> UInt64 {
+    let call = PrivilegedCall(.handshake, offset: features)
+    let operation = "the userfaultfd's UFFDIO_API handshake"
+    return UInt64(bitPattern: try Privileges.perform(call, [descriptor], operation: operation).number)
+  }
+
+  static func handshakeHere(_ descriptor: Descriptor, features: UInt64) throws(SystemError) -> UInt64 {
     var request = uffdio_api(api: UFFD.API, features: features)
     try checked("the userfaultfd's UFFDIO_API handshake") { ioctl(descriptor.raw, UFFD.UFFDIO_API, &request) }
     return request.features

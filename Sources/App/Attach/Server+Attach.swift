@@ -85,7 +85,7 @@ extension Server {
     guard path.hasPrefix("/") else {
       throw ProtocolError(.invalidRequest, "qmp: \"\(path.shortened)\"; an absolute path is right")
     }
-    guard let owner = Machine.socketOwner(path) else {
+    guard let owner = Privileges.socketOwner(path) else {
       throw ProtocolError(.invalidRequest, "qmp: there is no socket at \(path.shortened)")
     }
     guard isPrivileged(connection.user) || owner == connection.user else {

@@ -17,7 +17,7 @@ struct CommandOptions {
           "socket", "socket-mode", "socket-group", "swap-dir", "keep-free", "staging-limit", "swap-limit",
           "swap-total-limit", "log-level",
         ],
-        flags: ["end-with-parent", "activated"])
+        flags: ["end-with-parent", "activated", "no-sandbox"])
     case "demo": CommandOptions(valued: ["memory", "swap-dir"], flags: ["json"])
     case "torture":
       CommandOptions(
@@ -27,6 +27,7 @@ struct CommandOptions {
       CommandOptions(valued: ["memory", "runs", "zero-run", "swap-dir", "only", "compare", "plot"], flags: ["json"])
     case "attach":
       CommandOptions(valued: ["socket", "name", "freeze", "qmp", "region"], flags: ["dry-run", "json"])
+    case "check-sandbox": CommandOptions(flags: ["json"])
     case "install": CommandOptions(valued: ["prefix", "root"], flags: ["dry-run", "uninstall", "json"])
     case "status": CommandOptions(valued: ["socket", "interval"], flags: ["json", "watch"])
     case "enable":

@@ -2,7 +2,7 @@
 enum Help {
   static let commands: Set<String> = [
     "demo", "torture", "bench", "serve", "list", "status", "enable", "trim", "out", "disable", "unregister", "upgrade",
-    "attach", "detach", "install",
+    "attach", "detach", "install", "check-sandbox",
   ]
 
   static let main = """
@@ -25,6 +25,7 @@ enum Help {
       unregister TENANT     the same, and forget the tenant
       upgrade               go on with the program that is on disk now; tenants and connections stay
       install               put it in place as a service of systemd, with a manual page and completions
+      check-sandbox         show what a worker gives up, and whether this kernel sees to it
 
     A tenant's way: enable, then minutes later trim and out; whatever it touches comes back by itself; disable ends it.
 
@@ -32,8 +33,8 @@ enum Help {
       swap-monitor status --watch
       swap-monitor disable vm1
 
-    All but serve, demo, torture, bench and install speak to a running daemon; --socket PATH or $SWAP_MONITOR_SOCKET says
-    where it listens.
+    All but serve, demo, torture, bench, install and check-sandbox speak to a running daemon; --socket PATH or
+    $SWAP_MONITOR_SOCKET says where it listens.
     'swap-monitor COMMAND --help' tells more of each. --version prints the version.
 
     What takes longer than half a second shows how far it is, on a terminal. With --json every command but serve answers
@@ -54,6 +55,7 @@ enum Help {
     case "status": status
     case "upgrade": upgrade
     case "install": install
+    case "check-sandbox": checkSandbox
     case "attach": attach
     default: Self.command(command)
     }
@@ -112,12 +114,23 @@ enum Help {
     daemon's own user.
     """
 
+  static let checkSandbox = """
+    Usage: swap-monitor check-sandbox [--json]
+
+    Does what a daemon's worker does before it looks at a client, and then tries what it has given up: opening files, making
+    sockets and processes, running programs, signalling, tracing. Shows what became of each, and what capabilities are left.
+    Exit code 1 where something was not refused: where this kernel has no Landlock, files can be opened.
+
+    A running worker shows the same in /proc/PID/status: NoNewPrivs 1, Seccomp 2, CapEff 0.
+    """
+
   static let serve = """
     Usage: swap-monitor serve [OPTIONS]
 
     Runs the daemon in the foreground, logging to standard error. SIGTERM, SIGINT and SIGHUP bring every tenant's memory back, then
-    end it. It is two processes: a keeper, which holds what must not be lost, and its worker, which does the work. Should
-    the worker die of anything, the keeper starts another, which goes on; should the keeper die, the worker becomes one.
+    end it. It is three processes: a keeper, which holds what must not be lost; its worker, which does the work, in a sandbox
+    (no capabilities, few system calls, next to no paths); and the worker's attendant, which does for it what takes privilege.
+    Should the worker die of anything, the keeper starts another, which goes on; should the keeper die, it is replaced too.
 
       --socket PATH         where to listen (default: /run/swap-monitor/swap-monitor.sock for root, else
                             $XDG_RUNTIME_DIR/swap-monitor.sock, or /tmp/swap-monitor-UID.sock without that variable;
@@ -133,6 +146,8 @@ enum Help {
       --swap-limit SIZE     how large one tenant's swap file may become
       --swap-total-limit SIZE  and all swap files together; out ends where a limit is reached, as for a full disk
       --log-level LEVEL     error, warning, info (default) or debug
+      --no-sandbox          let the worker keep all rights, for debugging ('swap-monitor check-sandbox' shows what it gives
+                            up, and whether this kernel sees to it)
       --end-with-parent     end, as by SIGTERM, when the process that started it ends
     """
 

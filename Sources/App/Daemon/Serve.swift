@@ -16,6 +16,8 @@ enum Serve {
     let keeper = try makeKeeper(words, arguments, configuration, signals)
     let code = try keeper.run()
     if code != 0 { Console.exit(code) }
+    // (A worker can't: it has no paths.)
+    if !arguments.has("activated") { Directory.removeFile(configuration.socketPath) }
   }
 
   /// In a function of its own: what the keeper drops must be held by nobody else.
@@ -42,10 +44,41 @@ enum Serve {
     guard let socket = Descriptor(inherited: KeeperLink.workerDescriptor) else {
       throw UsageError(message: "worker: is for swap-monitor itself, which starts it by 'swap-monitor serve'")
     }
-    let server = try Server(configuration, link: try KeeperLink(socket: socket), signals: signals)
-    try server.takeOver()
+    let link = try KeeperLink(socket: socket)
+    let attendant = try makeAttendant()
+    // The last process that this one makes.
+    let shared: Result<SharedDescriptors, SystemError>
+    do throws(SystemError) {
+      shared = .success(try SharedDescriptors(keeper: link.keeperProcess, attendant: attendant.process))
+    } catch { shared = .failure(error) }
+    if arguments.has("no-sandbox") {
+      log.warning("--no-sandbox: the worker keeps all rights that the daemon was started with")
+    } else if let lack = try Sandbox.enter() {
+      log.info("sandbox: \(lack)")
+    }
+    let server = try Server(configuration, link: link, attendant: attendant, signals: signals)
+    try server.takeOver(sharing: shared)
     server.link.tellReady()
     try server.run()
+  }
+
+  private static func makeAttendant() throws -> Attendant {
+    guard let link = Descriptor(inherited: Attendant.linkDescriptor),
+      let process = Descriptor(inherited: Attendant.processDescriptor)
+    else { throw UsageError(message: "worker: is for swap-monitor itself, which starts it by 'swap-monitor serve'") }
+    let attendant = try Attendant(link: link, process: process)
+    Privileges.leave(to: attendant)
+    return attendant
+  }
+
+  /// What does for the worker what takes privilege; started by the keeper, too.
+  static func runAttendant(_ words: [String]) throws {
+    let arguments = try parse(words)
+    Machine.nameProcess(AttendantService.processName)
+    guard let link = Descriptor(inherited: KeeperLink.workerDescriptor) else {
+      throw UsageError(message: "\(AttendantService.command): is for swap-monitor itself")
+    }
+    try AttendantService.run(link: link, swapDirectory: arguments.value("swap-dir") ?? Defaults.swapDirectory())
   }
 
   private static func parse(_ words: [String]) throws(UsageError) -> Arguments {
@@ -98,7 +131,7 @@ enum Serve {
       throw Failure(message: "the swap directory can't be used: \(error). Choose another with --swap-dir")
     }
     return Server.Configuration(
-      socketPath: arguments.value("socket") ?? Defaults.socketPath(), ownsSocketFile: !arguments.has("activated"),
+      socketPath: arguments.value("socket") ?? Defaults.socketPath(),
       shared: LinuxPorts.Shared(
         geometry: geometry, swapDirectory: directory, floor: FreeDiskFloor(bytes: keepFree),
         lockedMemory: LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: Machine.memoryLockLimitBytes())),

@@ -38,10 +38,10 @@ extension Server {
   }
 
   /// So that the next worker can do the same. From here on no earlier one's are needed.
-  func shareDescriptors() {
+  func share(_ descriptors: Result<SharedDescriptors, SystemError>) {
     let left = link.held[HeldRole.sharerKey]
     do throws(SystemError) {
-      let shared = try SharedDescriptors(keeper: link.keeperProcess)
+      let shared = try descriptors.get()
       sharedDescriptors = shared
       try link.hold([(HeldRole.sharerKey, shared.process.descriptor)])
     } catch {

@@ -3,9 +3,9 @@ internal import Domain
 
 /// What a worker does first: it takes over connections and tenants that an earlier one has left with the keeper.
 extension Server {
-  func takeOver() throws(SystemError) {
+  func takeOver(sharing descriptors: Result<SharedDescriptors, SystemError>) throws(SystemError) {
     takeLeftChildren()
-    shareDescriptors()
+    share(descriptors)
     let held = link.held
     adoptConnections(held)
     for group in Set(held.keys.filter { $0.role == HeldRole.tenantRecord.rawValue }.map(\.group)).sorted() {

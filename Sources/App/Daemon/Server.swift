@@ -6,8 +6,6 @@ internal import Domain
 final class Server {
   struct Configuration {
     let socketPath: String
-    /// Else it is a service manager's.
-    let ownsSocketFile: Bool
     let shared: LinuxPorts.Shared
     let log: Log
   }
@@ -17,11 +15,13 @@ final class Server {
     static let signals: UInt64 = 1
     static let mailbox: UInt64 = 2
     static let keeper: UInt64 = 3
+    static let attendant: UInt64 = 4
     static let first: UInt64 = 16
   }
 
   let configuration: Configuration
   let link: KeeperLink
+  let attendant: Attendant
   let loop: EventLoop
   let signals: EndSignals
   let mailbox: Mailbox
@@ -47,8 +47,11 @@ final class Server {
   var log: Log { configuration.log }
 
   /// - Parameter signals: made before any thread.
-  init(_ configuration: Configuration, link: KeeperLink, signals: EndSignals) throws(SystemError) {
+  init(_ configuration: Configuration, link: KeeperLink, attendant: Attendant, signals: EndSignals)
+    throws(SystemError)
+  {
     self.configuration = configuration
+    self.attendant = attendant
     self.link = link
     self.signals = signals
     acceptLog = Log.Limited(configuration.log)
@@ -64,6 +67,7 @@ final class Server {
     try loop.add(link.descriptor, token: Token.keeper)
     // Only its hang-up: what it answers is read by who asked.
     try loop.change(link.descriptor, token: Token.keeper, readable: false, writable: false)
+    try loop.add(attendant.process.descriptor, token: Token.attendant)
     nextToken = max(Token.first, (link.held.keys.map(\.group).max() ?? 0) + 1)
   }
 
@@ -73,7 +77,6 @@ final class Server {
       for ready in try loop.wait(timeoutNanoseconds: patienceNanoseconds) { handle(ready) }
       look()
     }
-    if configuration.ownsSocketFile { listener.removeFile() }
     log.info("every tenant's memory is back; goodbye")
   }
 
@@ -84,10 +87,15 @@ final class Server {
     case Token.keeper:
       if ready.isHungUp {
         if link.endsWithKeeper { Console.exit(1) }
-        log.error("the keeper is dead; this process becomes the keeper, and starts another worker")
-        log.error("that failed: \(link.becomeKeeper()); no worker will follow this one")
+        log.error("the keeper is dead; the attendant becomes the keeper, and starts another worker")
+        log.error("that failed: \(link.makeKeeper(of: attendant)); no worker will follow this one")
         loop.remove(link.descriptor)
       }
+    case Token.attendant:
+      log.error("the attendant is dead: without it nobody can be stopped or looked at")
+      // Another worker has another one.
+      if !link.isKeeperDead { Console.exit(1) }
+      loop.remove(attendant.process.descriptor)
     case Token.mailbox: for message in mailbox.takeAll() { handle(message) }
     default:
       if let identifier = processTokens[ready.token] {

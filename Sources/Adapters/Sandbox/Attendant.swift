@@ -1,0 +1,117 @@
+internal import Glibc
+
+/// The worker's side of the link to its attendant: any thread may ask, and each waits for its own answer only.
+package final class Attendant: Sendable {
+  /// What a worker finds open at its start.
+  package static let linkDescriptor: Int32 = 4
+  package static let processDescriptor: Int32 = 5
+
+  package let process: ProcessHandle
+  private let link: SequencedSocket
+  /// Links that nobody waits at, with a thread of the attendant at each one's other end.
+  private let idle = Guarded<[SequencedSocket]>([])
+
+  package init(link: Descriptor, process: Descriptor) throws(SystemError) {
+    for descriptor in [link, process] { descriptor.setClosesOnExecute(true) }
+    self.link = SequencedSocket(adopting: link)
+    self.process = try ProcessHandle(pidfd: process)
+  }
+
+  func perform(
+    _ call: PrivilegedCall, _ descriptors: [Descriptor], operation: @autoclosure () -> String
+  ) throws(SystemError) -> PrivilegedAnswer {
+    let lane = if let lane = idle.withLock({ $0.popLast() }) { lane } else { try makeLane() }
+    _ = try lane.send(call.bytes, descriptors: descriptors)
+    guard case .packet(let packet) = try lane.receive() else {
+      throw SystemError("\(operation()): the attendant is dead", errorNumber: ECONNRESET)
+    }
+    idle.withLock { $0.append(lane) }
+    return try PrivilegedAnswer(packet, operation: operation())
+  }
+
+  private func makeLane() throws(SystemError) -> SequencedSocket {
+    let (ours, theirs) = try SequencedSocket.makePair()
+    _ = try link.send(LinkPacket(.lane).bytes, descriptors: [theirs])
+    return SequencedSocket(adopting: ours)
+  }
+
+  /// Has it become the keeper, whose first deed is to end this process.
+  ///
+  /// - Returns: only where that failed.
+  func becomeKeeper(_ description: KeeperDescription, held: [HeldKey: Descriptor]) -> SystemError {
+    do throws(SystemError) {
+      let entries = Array(held) + [(HeldKey.formerWorker, try ProcessHandle(pid: getpid()).descriptor)]
+      for start in stride(from: 0, to: entries.count, by: LinkPacket.keyLimit) {
+        let batch = entries[start..<min(start + LinkPacket.keyLimit, entries.count)]
+        try send(LinkPacket(.hold, keys: batch.map(\.0)), batch.map(\.1))
+      }
+      try send(LinkPacket(.succeed, text: description.text), [])
+      guard case .packet(let packet) = try link.receive(), let answer = LinkPacket(packet.bytes) else {
+        return SystemError("the attendant has died", errorNumber: ECONNRESET)
+      }
+      return SystemError(String(decoding: answer.text, as: UTF8.self), errorNumber: EIO)
+    } catch { return error }
+  }
+
+  private func send(_ message: LinkPacket, _ descriptors: [Descriptor]) throws(SystemError) {
+    while true {
+      do throws(SystemError) {
+        _ = try link.send(message.bytes, descriptors: descriptors)
+        return
+      } catch {
+        guard error.errorNumber == ETOOMANYREFS else { throw error }
+        usleep(10_000)  // it takes them out (unix(7))
+      }
+    }
+  }
+}
+
+/// A process of its own, with the daemon's rights and no sandbox, that does for one worker what that may not do, and nothing
+/// else. The keeper ends it before the next worker starts: a signal that an earlier worker had asked for can't come late.
+package enum AttendantService {
+  package static let command = "attendant"
+  package static let processName = "swap-attendant"
+
+  /// Serves until the worker is gone.
+  package static func run(link descriptor: Descriptor, swapDirectory: String) throws(SystemError) {
+    descriptor.setClosesOnExecute(true)
+    let link = SequencedSocket(adopting: descriptor)
+    let work = PrivilegedWork(swapDirectory: swapDirectory)
+    var held: [HeldKey: Descriptor] = [:]
+    while case .packet(let packet) = try link.receive() {
+      guard let message = LinkPacket(packet.bytes) else { return }
+      switch message.kind {
+      case .lane:
+        guard let lane = packet.descriptors.first else { return }
+        try Thread.runDetached(name: "lane") { serve(SequencedSocket(adopting: lane), work) }
+      case .hold:
+        guard message.keys.count == packet.descriptors.count else { return }
+        for (key, descriptor) in zip(message.keys, packet.descriptors) { held[key] = descriptor }
+      case .succeed:
+        guard let description = KeeperDescription(message.text) else { return }
+        let failure = description.execute(passing: held)
+        _ = try link.send(LinkPacket(.refused, text: Array("\(failure)".utf8)).bytes)
+        held = [:]
+      default: return
+      }
+    }
+  }
+
+  private static func serve(_ lane: SequencedSocket, _ work: PrivilegedWork) {
+    do throws(SystemError) {
+      while case .packet(let packet) = try lane.receive() {
+        guard let call = PrivilegedCall(packet.bytes) else { return }
+        let (bytes, descriptors) = answer(call, packet.descriptors, work)
+        _ = try lane.send(bytes, descriptors: descriptors)
+      }
+    } catch {}  // the worker is gone
+  }
+
+  private static func answer(_ call: PrivilegedCall, _ descriptors: [Descriptor], _ work: PrivilegedWork) -> (
+    bytes: [UInt8], descriptors: [Descriptor]
+  ) {
+    do throws(SystemError) { return try work.perform(call, descriptors).packet() } catch {
+      return (PrivilegedAnswer.packet(refusing: error.errorNumber), [])
+    }
+  }
+}

@@ -1,0 +1,193 @@
+internal import Glibc
+
+/// How what takes privilege is done. What a worker asks for is looked at first: it reads what clients send, and may be no
+/// longer what it was.
+struct PrivilegedWork: Sendable {
+  /// Where swap files are made; nil in a process that does its own work, and makes them itself.
+  let swapDirectory: String?
+
+  func perform(_ call: PrivilegedCall, _ descriptors: [Descriptor]) throws(SystemError) -> PrivilegedAnswer {
+    switch call.kind {
+    case .read: PrivilegedAnswer(bytes: try read(call))
+    case .entries:
+      PrivilegedAnswer(bytes: try Self.entries(of: path(call)).flatMap { LinkPacket.bytes(of: $0) })
+    case .link: PrivilegedAnswer(bytes: try Self.target(of: path(call)))
+    case .owner: PrivilegedAnswer(number: Int64(try Self.status(of: "/proc/\(call.process)").st_uid))
+    case .tasks:
+      PrivilegedAnswer(bytes: try Self.tasks(of: call.process, withPlaces: call.limit == 1).flatMap(\.bytes))
+    case .signal:
+      try signal(call.limit, to: try only(descriptors))
+    case .takeUserfaultfd: try Self.takeUserfaultfd(call.limit, of: try only(descriptors))
+    case .sharesMemory:
+      PrivilegedAnswer(
+        number: c_syscall(Linux.SYS_kcmp, Int(call.process), call.limit, Self.kcmpMemory, 0, 0) == 0 ? 1 : 0)
+    case .connect: PrivilegedAnswer(descriptor: try Self.connect(call.text))
+    case .socketOwner:
+      try Self.ownerOfSocket(call.text)
+    case .makeSwapFile: try makeSwapFile(call.text)
+    case .handshake:
+      PrivilegedAnswer(
+        number: Int64(
+          bitPattern: try Userfaultfd.handshakeHere(try only(descriptors), features: call.offset)))
+    }
+  }
+
+  private func only(_ descriptors: [Descriptor]) throws(SystemError) -> Descriptor {
+    guard descriptors.count == 1 else { throw SystemError("a descriptor is missing", errorNumber: EINVAL) }
+    return descriptors[0]
+  }
+
+  // MARK: /proc
+
+  private static let names: Set<Substring> = [
+    "maps", "smaps", "status", "stat", "comm", "cgroup", "pagemap", "task", "children", "fd", "fdinfo",
+  ]
+
+  /// Of what is asked for: known names and numbers only.
+  private func path(_ call: PrivilegedCall) throws(SystemError) -> String {
+    let parts = call.text.split(separator: "/")
+    guard call.process >= 0, parts.allSatisfy({ Self.names.contains($0) || Int32($0).map { $0 >= 0 } == true }) else {
+      throw SystemError("reading /proc", errorNumber: EPERM)
+    }
+    return (call.process == 0 ? ["/proc"] : ["/proc/\(call.process)"] + parts).joined(separator: "/")
+  }
+
+  private static let chunkBytes = 64 << 10
+
+  private func read(_ call: PrivilegedCall) throws(SystemError) -> [UInt8] {
+    let path = try path(call)
+    let file = Descriptor(owning: try checked("opening \(path)") { open(path, O_RDONLY | O_CLOEXEC) })
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: min(Self.chunkBytes, max(call.limit, 1)))
+    while bytes.count < call.limit {
+      let wanted = min(chunk.count, call.limit - bytes.count)
+      let offset = Int(truncatingIfNeeded: call.offset) + bytes.count
+      let count = try checked("reading \(path)") { pread(file.raw, &chunk, wanted, offset) }
+      if count == 0 { break }
+      bytes += chunk[0..<count]
+    }
+    return bytes
+  }
+
+  private static func entries(of path: String) throws(SystemError) -> [Int32] {
+    guard let entries = numberedEntries(of: path) else { throw SystemError("listing \(path)", errorNumber: errno) }
+    return entries
+  }
+
+  private static func target(of path: String) throws(SystemError) -> [UInt8] {
+    guard let target = linkTarget(path) else { throw SystemError("reading \(path)", errorNumber: errno) }
+    return Array(target.utf8)
+  }
+
+  private static func status(of path: String) throws(SystemError) -> stat {
+    var status = stat()
+    try checked("looking at \(path)") { stat(path, &status) }
+    return status
+  }
+
+  /// KCMP_VM of kcmp(2).
+  private static let kcmpMemory = 1
+
+  /// - Throws: when it can't be told what tasks there are, or what one of them does: one that can't be seen is not gone.
+  static func tasks(of pid: Int32, withPlaces: Bool) throws(SystemError) -> [ProcessTask] {
+    var tasks: [ProcessTask] = []
+    do throws(SystemError) {
+      for identifier in try entries(of: "/proc/\(pid)/task") {
+        do throws(SystemError) {
+          tasks.append(try task(identifier, of: pid, withPlace: withPlaces))
+        } catch {
+          guard isGone(error) else { throw error }
+        }
+      }
+    } catch {
+      guard isGone(error) else { throw error }
+    }
+    return tasks
+  }
+
+  private static func isGone(_ error: SystemError) -> Bool { error.errorNumber == ENOENT || error.errorNumber == ESRCH }
+
+  private static func text(_ path: String) throws(SystemError) -> String {
+    let file = Descriptor(owning: try checked("opening \(path)") { open(path, O_RDONLY | O_CLOEXEC) })
+    var bytes = [UInt8](repeating: 0, count: 1024)
+    let count = try checked("reading \(path)") { Glibc.read(file.raw, &bytes, bytes.count) }
+    return String(decoding: bytes[0..<count], as: UTF8.self)
+  }
+
+  private static func task(_ identifier: Int32, of pid: Int32, withPlace: Bool) throws(SystemError) -> ProcessTask {
+    let directory = "/proc/\(pid)/task/\(identifier)"
+    // The state follows the command's name, which is in brackets and may hold anything.
+    let text = try text("\(directory)/stat")
+    let state = text.lastIndex(of: ")").flatMap { text[text.index(after: $0)...].first { $0 != " " } } ?? "?"
+    var task = ProcessTask(
+      identifier: identifier, isStopped: "TtZXx".contains(state), isDead: "ZXx".contains(state))
+    if withPlace { task.place = try place(in: directory, task) }
+    return task
+  }
+
+  /// Where a task is, by its file "syscall": the system call's number while it sleeps in one, -1 while it is blocked outside
+  /// of any, "running" else (proc(5)).
+  private static func place(in directory: String, _ task: ProcessTask) throws(SystemError) -> ProcessTask.Place {
+    if task.isDead { return .outsideOfRemoval }
+    let said: String
+    do throws(SystemError) { said = try text("\(directory)/syscall") } catch {
+      if isGone(error) { throw error }
+      return .unknown
+    }
+    guard let number = Int(said.trimmingLine.prefix { $0 != " " }) else { return .unknown }
+    let isRemoval = number == Linux.SYS_madvise || number == Linux.SYS_process_madvise
+    // A task that is stopped on its way out of a call is done with it, and shows its number all the same. (It is looked at
+    // again: it may have been stopped only since.)
+    guard isRemoval else { return .outsideOfRemoval }
+    return try isStoppedNow(directory) ? .outsideOfRemoval : .insideRemoval
+  }
+
+  private static func isStoppedNow(_ directory: String) throws(SystemError) -> Bool {
+    let text = try text("\(directory)/stat")
+    let state = text.lastIndex(of: ")").flatMap { text[text.index(after: $0)...].first { $0 != " " } } ?? "?"
+    return "TtZXx".contains(state)
+  }
+
+  // MARK: Others
+
+  /// Tenants are stopped and let go on; who keeps an earlier worker's descriptors is ended.
+  private func signal(_ number: Int, to pidfd: Descriptor) throws(SystemError) -> PrivilegedAnswer {
+    let isOurs = swapDirectory == nil || number == Int(SIGSTOP) || number == Int(SIGCONT)
+    if !isOurs {
+      let name = ProcessFiles(pid: try ProcessHandle(pidfd: pidfd).pid).text("comm")?.trimmingLine
+      guard number == Int(SIGKILL), name == SharedDescriptors.processName else {
+        throw SystemError("sending signal \(number)", errorNumber: EPERM)
+      }
+    }
+    try checked("sending signal \(number)") {
+      c_syscall(Linux.SYS_pidfd_send_signal, Int(pidfd.raw), number, 0, 0, 0)
+    }
+    return PrivilegedAnswer()
+  }
+
+  private static func takeUserfaultfd(_ number: Int, of pidfd: Descriptor) throws(SystemError) -> PrivilegedAnswer {
+    let raw = try checked("pidfd_getfd") { c_syscall(Linux.SYS_pidfd_getfd, Int(pidfd.raw), number, 0, 0, 0) }
+    let descriptor = Descriptor(owning: Int32(raw))
+    guard Userfaultfd.isOne(descriptor) else { throw SystemError("pidfd_getfd", errorNumber: EPERM) }
+    return PrivilegedAnswer(descriptor: descriptor)
+  }
+
+  private static func connect(_ path: String) throws(SystemError) -> Descriptor {
+    let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+    let descriptor = Descriptor(owning: try checked("socket") { socket(AF_UNIX, kind, 0) })
+    let (result, errorNumber) = (try withAddress(path) { Glibc.connect(descriptor.raw, $0, $1) }, errno)
+    if result != 0 { throw SystemError("connecting to \(path)", errorNumber: errorNumber) }
+    return descriptor
+  }
+
+  private static func ownerOfSocket(_ path: String) throws(SystemError) -> PrivilegedAnswer {
+    let status = try status(of: path)
+    guard status.st_mode & S_IFMT == S_IFSOCK else { throw SystemError("looking at \(path)", errorNumber: ENOTSOCK) }
+    return PrivilegedAnswer(number: Int64(status.st_uid))
+  }
+
+  private func makeSwapFile(_ directory: String) throws(SystemError) -> PrivilegedAnswer {
+    let (file, isDirect) = try SwapFileStore.createHere(in: swapDirectory ?? directory)
+    return PrivilegedAnswer(number: isDirect ? 1 : 0, descriptor: file)
+  }
+}
