@@ -125,7 +125,7 @@ struct KeeperTests {
     let stage = try Stage(start: { _, _ throws(SystemError) in
       starts.increment()
       let script = starts.value == 1 ? "exec sleep 60" : "exit 0"
-      return try ChildProcess.spawn("/bin/sh", name: "sh", ["-c", script]) { _ in }
+      return StartedWorker(process: try ChildProcess.spawn("/bin/sh", name: "sh", ["-c", script]) { _ in })
     })
     #expect(stage.end() == .success(0))
     #expect(stage.log.count == 1 && stage.log[0].hasSuffix("was killed by signal 9; starting another"))
@@ -210,7 +210,7 @@ struct KeeperTests {
     #expect(link.stored(Self.key(2)) == [1, 2])
     #expect(link.upgrade() == "the keeper is dead")
     #expect(Readable.wait(for: [link.descriptor], timeoutNanoseconds: 5_000_000_000).count == 1)
-    #expect(link.becomeKeeper().errorNumber == ENOENT)
+    #expect(description.execute(passing: link.held).errorNumber == ENOENT)
     #expect(fcntl(file.raw, F_GETFD) == FD_CLOEXEC)
   }
 

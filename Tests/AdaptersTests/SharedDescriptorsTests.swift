@@ -33,7 +33,7 @@ import Testing
     let keeper = getpid()
     let events = try EventBuffer()
     let worker = try Child { inside in
-      let shared = try SharedDescriptors(keeper: keeper)
+      let shared = try SharedDescriptors(keeper: keeper, attendant: ProcessHandle(pid: keeper))
       inside.tell(shared.process.pid)
       // (Its own descriptors are closed, as a test's child has it.)
       let copy = try #require(

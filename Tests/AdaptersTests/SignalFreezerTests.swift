@@ -17,20 +17,18 @@ import Testing
   }
 
   private static func isStopped(_ child: Child) throws -> Bool {
-    let tasks = ProcessTasks(pid: child.pid)
-    return try tasks.identifiers().allSatisfy { tasks.isStopped($0) }
+    try ProcessTask.all(of: child.pid).allSatisfy(\.isStopped)
   }
 
   private static func isRunning(_ child: Child) throws -> Bool {
-    let tasks = ProcessTasks(pid: child.pid)
-    return try tasks.identifiers().allSatisfy { !tasks.isStopped($0) }
+    try ProcessTask.all(of: child.pid).allSatisfy { !$0.isStopped }
   }
 
   @Test("all threads of all processes stop, and go on")
   func stopAndResume() throws {
     let children = [try Self.makeSleeper(), try Self.makeSleeper()]
     let freezer = SignalFreezer { children.map(\.handle) }
-    #expect(try ProcessTasks(pid: children[0].pid).identifiers().count == 4)
+    #expect(try ProcessTask.all(of: children[0].pid).count == 4)
     #expect(try !freezer.allStopped())
     try freezer.requestStop()
     #expect(try eventually { try freezer.allStopped() })
@@ -115,8 +113,10 @@ import Testing
     try #require(Glibc.poll(&poll, 1, 5000) == 1)
     let freezer = SignalFreezer { [child.handle] }
     freezer.beginLook()
-    let tasks = ProcessTasks(pid: child.pid)
-    #expect(eventually { tasks.place(of: child.pid) == .insideRemoval })
+    #expect(
+      try eventually {
+        try ProcessTask.all(of: child.pid, withPlaces: true).first?.place == .insideRemoval
+      })
     for _ in 0..<5 { #expect(try !freezer.look()) }
     try freezer.requestStop()
     settle()
@@ -167,6 +167,6 @@ import Testing
     #expect(throws: SystemError.self) { try ProcessHandle(pidfd: child.handle.descriptor) }
     #expect(throws: SystemError.self) { try ProcessHandle(pid: child.pid) }
     #expect(throws: SystemError.self) { try ProcessHandle(pidfd: try makeMemoryFile("no-pidfd", bytes: 4096)) }
-    #expect(try ProcessTasks(pid: child.pid).identifiers().isEmpty)
+    #expect(try ProcessTask.all(of: child.pid).isEmpty)
   }
 }

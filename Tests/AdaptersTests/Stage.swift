@@ -55,7 +55,7 @@ final class Stage: @unchecked Sendable {  // its fields are guarded by `monitor`
     }
   }
 
-  private func start(_ program: WorkerProgram, _ link: Descriptor) throws(SystemError) -> ProcessHandle {
+  private func start(_ program: WorkerProgram, _ link: Descriptor) throws(SystemError) -> StartedWorker {
     let mustFail = monitor.withLock {
       failures -= 1
       return failures >= 0
@@ -72,7 +72,7 @@ final class Stage: @unchecked Sendable {  // its fields are guarded by `monitor`
       workers.append(Worker(socket: copy, process: process, program: program, input: input))
       monitor.wakeAll()
     }
-    return process
+    return StartedWorker(process: process)
   }
 
   func failStarts(_ count: Int) { monitor.withLock { failures = count } }

@@ -91,7 +91,7 @@ struct AttachTests {
     let daemon = try Daemon()
     let stranger = try Stranger()
     kill(stranger.pid, SIGSTOP)
-    try eventually("it is stopped") { ProcessTasks(pid: stranger.pid).isStopped(stranger.pid) }
+    try eventually("it is stopped") { try ProcessTask.all(of: stranger.pid).allSatisfy(\.isStopped) }
     let client = try daemon.client()
     _ = try client.ask(Self.request(stranger.pid))
     _ = try client.ask(Self.command("enable"))

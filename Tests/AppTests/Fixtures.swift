@@ -79,17 +79,19 @@ final class Daemon {
     return descriptorCount
   }
 
-  /// The keeper's child, which does the work.
-  var worker: Int32 {
-    get throws {
-      let pid = process.handle.pid
-      var found: Int32?
-      try eventually("there is a worker") {
-        found = readText("/proc/\(pid)/task/\(pid)/children")?.split(separator: " ").compactMap { Int32($0) }.first
-        return found != nil
-      }
-      return try #require(found)
+  /// The keeper's child that does the work.
+  var worker: Int32 { get throws { try child("worker") } }
+
+  /// The one that does for it what takes privilege.
+  var attendant: Int32 { get throws { try child("attendant") } }
+
+  private func child(_ command: String) throws -> Int32 {
+    var found: Int32?
+    try eventually("there is a child that runs \(command)") {
+      found = children(of: process.handle.pid, running: command).first
+      return found != nil
     }
+    return try #require(found)
   }
 
   /// The open descriptors of keeper and worker.
@@ -101,6 +103,15 @@ final class Daemon {
       while readdir(listing) != nil { count += 1 }
     }
     return count
+  }
+}
+
+/// A process's children whose first argument is that.
+func children(of pid: Int32, running command: String) -> [Int32] {
+  let all = readText("/proc/\(pid)/task/\(pid)/children")?.split(separator: " ").compactMap { Int32($0) } ?? []
+  return all.filter { child in
+    let words = (readText("/proc/\(child)/cmdline") ?? "").split(separator: "\0")
+    return words.count > 1 && words[1] == command
   }
 }
 

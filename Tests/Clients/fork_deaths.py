@@ -12,6 +12,7 @@ import sys
 import time
 
 import client as library
+import processes
 
 PAGE, PAGES, FORKERS = 4096, 4096, 4
 # Longer than a life that the keeper takes for that of a program that can't run.
@@ -21,7 +22,7 @@ LIFE_SECONDS = (0.26, 0.5)
 def keeper_of(path):
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     probe.connect(path)
-    return struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    return processes.keeper_of(probe)
 
 
 def kill_workers(keeper, kills):
@@ -29,10 +30,9 @@ def kill_workers(keeper, kills):
     done = 0
     while done < kills:
         time.sleep(random.uniform(*LIFE_SECONDS))
-        with open(f"/proc/{keeper}/task/{keeper}/children") as children:
-            for worker in children.read().split():
-                os.kill(int(worker), signal.SIGKILL)
-                done += 1
+        for worker in processes.workers(keeper):
+            os.kill(worker, signal.SIGKILL)
+            done += 1
 
 
 def fork_on(tenant, numbers, stop):

@@ -22,6 +22,7 @@ import time
 sys.path.insert(0, os.path.dirname(__file__))
 import client as library
 import fuse
+import processes
 
 SIZE = 2 << 20
 PATIENCE = 120  # seconds, for what takes none on a machine that does nothing else
@@ -79,19 +80,17 @@ class Daemon:
     def __init__(self, path):
         self.path = path
         self.client = library.Client(path)
-        credentials = self.client.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        self.keeper = struct.unpack("=iII", credentials)[0]
+        self.keeper = processes.keeper_of(self.client.socket)
 
     def worker(self):
         pids = []
 
         def find():
-            with open(f"/proc/{self.keeper}/task/{self.keeper}/children") as file:
-                pids[:] = file.read().split()
+            pids[:] = processes.workers(self.keeper)
             return pids
 
         eventually(find, "there is a worker")
-        return int(pids[0])
+        return pids[0]
 
     def descriptors(self):
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in (self.keeper, self.worker()))

@@ -9,12 +9,12 @@ import json
 import os
 import random
 import socket
-import struct
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(__file__))
 import client as library
+import processes
 
 SIZE = 1 << 20
 CODES = {
@@ -25,10 +25,9 @@ CODES = {
 
 def descriptors_of(path):
     probe = library.Client(path).socket
-    keeper = struct.unpack("=iII", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    keeper = processes.keeper_of(probe)
     probe.close()
-    with open(f"/proc/{keeper}/task/{keeper}/children") as file:
-        pids = [keeper, *file.read().split()]
+    pids = [keeper, *processes.workers(keeper)]
     return lambda: [len(os.listdir(f"/proc/{pid}/fd")) for pid in pids]
 
 

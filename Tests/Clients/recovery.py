@@ -15,6 +15,7 @@ import sys
 import time
 
 import client as library
+import processes
 
 PAGE, STEP = 4096, 2 << 20
 PAUSE_SECONDS = 0.5
@@ -43,10 +44,6 @@ class SparseTenant:
         return self.memory[place : place + 8] == struct.pack("Q", place + 1)
 
 
-def keeper_of(connection):
-    return struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-
-
 def show(name, seconds):
     seconds.sort()
     print(f"{name}: p50 {seconds[len(seconds) // 2] * 1000:.1f} ms, max {seconds[-1] * 1000:.1f} ms", file=sys.stderr)
@@ -57,7 +54,7 @@ def main():
     kills = int(sys.argv[3]) if len(sys.argv) > 3 else 3
     tenant = SparseTenant(sys.argv[1], size)
     ask, places = tenant.client.ask, tenant.places
-    keeper = keeper_of(tenant.client.socket)
+    keeper = processes.keeper_of(tenant.client.socket)
     ask({"op": "enable"})
     ask({"op": "out", "wait": True})
     for place in places[::2]:
@@ -66,9 +63,7 @@ def main():
     faults, answers = [], []
     for number in range(kills):
         time.sleep(PAUSE_SECONDS)
-        with open(f"/proc/{keeper}/task/{keeper}/children") as children:
-            worker = int(children.read().split()[0])
-        os.kill(worker, signal.SIGKILL)
+        os.kill(processes.workers(keeper)[0], signal.SIGKILL)
         start = time.monotonic()
         assert tenant.is_right(places[number * 7 % len(places)])
         faults.append(time.monotonic() - start)

@@ -14,6 +14,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(__file__))
 import client as library
+import processes
 
 WATCHDOG_SECONDS = 3
 
@@ -89,10 +90,6 @@ def main():
             except queue.Empty:
                 return None
 
-        def worker(pid):
-            with open(f"/proc/{pid}/task/{pid}/children") as file:
-                return int(file.read().split()[0])
-
         keeper = start({})
         assert hear("READY")["MAINPID"] == str(keeper)
         tenant = be_tenant(f"{directory}/socket")
@@ -101,7 +98,7 @@ def main():
             if status.startswith("1 tenants, 1 monitored; 1.00 MiB in staging"):
                 break
         # A worker whose control thread does nothing: the watchdog goes hungry.
-        stuck = worker(keeper)
+        stuck = processes.workers(keeper)[0]
         os.kill(stuck, signal.SIGSTOP)
         signs, end = 0, time.monotonic() + 2 * WATCHDOG_SECONDS
         while time.monotonic() < end:

@@ -105,6 +105,12 @@ VALUE(PTRACE_EVENT_STOP)
 VALUE(PTRACE_O_SUSPEND_SECCOMP)
 VALUE(NT_PRSTATUS)
 VALUE(__WALL)
+VALUE(SYS_seccomp)
+VALUE(SYS_capset)
+VALUE(SYS_mprotect)
+VALUE(SYS_tgkill)
+VALUE(SYS_prctl)
+VALUE(SYS_clone3)
 VALUE(SYS_statx)
 VALUE(AT_EMPTY_PATH)
 
@@ -172,3 +178,321 @@ static inline unsigned long header_CMSG_SPACE(unsigned long n) { return CMSG_SPA
 static inline unsigned long long header_makedev(unsigned int major_number, unsigned int minor_number) {
   return makedev(major_number, minor_number);
 }
+
+// What a sandboxed worker may call whatever the arguments (SystemCalls.plain), as far as this machine has it.
+static const unsigned plain_calls[] = {
+#ifdef SYS_read
+  SYS_read,
+#endif
+#ifdef SYS_write
+  SYS_write,
+#endif
+#ifdef SYS_open
+  SYS_open,
+#endif
+#ifdef SYS_close
+  SYS_close,
+#endif
+#ifdef SYS_stat
+  SYS_stat,
+#endif
+#ifdef SYS_fstat
+  SYS_fstat,
+#endif
+#ifdef SYS_lstat
+  SYS_lstat,
+#endif
+#ifdef SYS_poll
+  SYS_poll,
+#endif
+#ifdef SYS_lseek
+  SYS_lseek,
+#endif
+#ifdef SYS_munmap
+  SYS_munmap,
+#endif
+#ifdef SYS_brk
+  SYS_brk,
+#endif
+#ifdef SYS_rt_sigaction
+  SYS_rt_sigaction,
+#endif
+#ifdef SYS_rt_sigprocmask
+  SYS_rt_sigprocmask,
+#endif
+#ifdef SYS_rt_sigreturn
+  SYS_rt_sigreturn,
+#endif
+#ifdef SYS_pread64
+  SYS_pread64,
+#endif
+#ifdef SYS_pwrite64
+  SYS_pwrite64,
+#endif
+#ifdef SYS_readv
+  SYS_readv,
+#endif
+#ifdef SYS_writev
+  SYS_writev,
+#endif
+#ifdef SYS_access
+  SYS_access,
+#endif
+#ifdef SYS_sched_yield
+  SYS_sched_yield,
+#endif
+#ifdef SYS_mremap
+  SYS_mremap,
+#endif
+#ifdef SYS_mincore
+  SYS_mincore,
+#endif
+#ifdef SYS_madvise
+  SYS_madvise,
+#endif
+#ifdef SYS_dup
+  SYS_dup,
+#endif
+#ifdef SYS_nanosleep
+  SYS_nanosleep,
+#endif
+#ifdef SYS_getpid
+  SYS_getpid,
+#endif
+#ifdef SYS_sendmsg
+  SYS_sendmsg,
+#endif
+#ifdef SYS_recvmsg
+  SYS_recvmsg,
+#endif
+#ifdef SYS_sendto
+  SYS_sendto,
+#endif
+#ifdef SYS_recvfrom
+  SYS_recvfrom,
+#endif
+#ifdef SYS_shutdown
+  SYS_shutdown,
+#endif
+#ifdef SYS_getsockname
+  SYS_getsockname,
+#endif
+#ifdef SYS_getpeername
+  SYS_getpeername,
+#endif
+#ifdef SYS_socketpair
+  SYS_socketpair,
+#endif
+#ifdef SYS_setsockopt
+  SYS_setsockopt,
+#endif
+#ifdef SYS_getsockopt
+  SYS_getsockopt,
+#endif
+#ifdef SYS_exit
+  SYS_exit,
+#endif
+#ifdef SYS_uname
+  SYS_uname,
+#endif
+#ifdef SYS_fcntl
+  SYS_fcntl,
+#endif
+#ifdef SYS_fsync
+  SYS_fsync,
+#endif
+#ifdef SYS_fdatasync
+  SYS_fdatasync,
+#endif
+#ifdef SYS_ftruncate
+  SYS_ftruncate,
+#endif
+#ifdef SYS_getdents
+  SYS_getdents,
+#endif
+#ifdef SYS_getcwd
+  SYS_getcwd,
+#endif
+#ifdef SYS_readlink
+  SYS_readlink,
+#endif
+#ifdef SYS_gettimeofday
+  SYS_gettimeofday,
+#endif
+#ifdef SYS_getrlimit
+  SYS_getrlimit,
+#endif
+#ifdef SYS_getrusage
+  SYS_getrusage,
+#endif
+#ifdef SYS_sysinfo
+  SYS_sysinfo,
+#endif
+#ifdef SYS_getuid
+  SYS_getuid,
+#endif
+#ifdef SYS_getgid
+  SYS_getgid,
+#endif
+#ifdef SYS_geteuid
+  SYS_geteuid,
+#endif
+#ifdef SYS_getegid
+  SYS_getegid,
+#endif
+#ifdef SYS_getppid
+  SYS_getppid,
+#endif
+#ifdef SYS_sigaltstack
+  SYS_sigaltstack,
+#endif
+#ifdef SYS_statfs
+  SYS_statfs,
+#endif
+#ifdef SYS_fstatfs
+  SYS_fstatfs,
+#endif
+#ifdef SYS_setpriority
+  SYS_setpriority,
+#endif
+#ifdef SYS_getpriority
+  SYS_getpriority,
+#endif
+#ifdef SYS_mlock
+  SYS_mlock,
+#endif
+#ifdef SYS_munlock
+  SYS_munlock,
+#endif
+#ifdef SYS_gettid
+  SYS_gettid,
+#endif
+#ifdef SYS_time
+  SYS_time,
+#endif
+#ifdef SYS_futex
+  SYS_futex,
+#endif
+#ifdef SYS_sched_getaffinity
+  SYS_sched_getaffinity,
+#endif
+#ifdef SYS_getdents64
+  SYS_getdents64,
+#endif
+#ifdef SYS_restart_syscall
+  SYS_restart_syscall,
+#endif
+#ifdef SYS_fadvise64
+  SYS_fadvise64,
+#endif
+#ifdef SYS_clock_gettime
+  SYS_clock_gettime,
+#endif
+#ifdef SYS_clock_getres
+  SYS_clock_getres,
+#endif
+#ifdef SYS_clock_nanosleep
+  SYS_clock_nanosleep,
+#endif
+#ifdef SYS_exit_group
+  SYS_exit_group,
+#endif
+#ifdef SYS_epoll_wait
+  SYS_epoll_wait,
+#endif
+#ifdef SYS_epoll_ctl
+  SYS_epoll_ctl,
+#endif
+#ifdef SYS_openat
+  SYS_openat,
+#endif
+#ifdef SYS_newfstatat
+  SYS_newfstatat,
+#endif
+#ifdef SYS_readlinkat
+  SYS_readlinkat,
+#endif
+#ifdef SYS_faccessat
+  SYS_faccessat,
+#endif
+#ifdef SYS_ppoll
+  SYS_ppoll,
+#endif
+#ifdef SYS_set_robust_list
+  SYS_set_robust_list,
+#endif
+#ifdef SYS_epoll_pwait
+  SYS_epoll_pwait,
+#endif
+#ifdef SYS_fallocate
+  SYS_fallocate,
+#endif
+#ifdef SYS_signalfd4
+  SYS_signalfd4,
+#endif
+#ifdef SYS_eventfd2
+  SYS_eventfd2,
+#endif
+#ifdef SYS_epoll_create1
+  SYS_epoll_create1,
+#endif
+#ifdef SYS_dup3
+  SYS_dup3,
+#endif
+#ifdef SYS_pipe2
+  SYS_pipe2,
+#endif
+#ifdef SYS_preadv
+  SYS_preadv,
+#endif
+#ifdef SYS_pwritev
+  SYS_pwritev,
+#endif
+#ifdef SYS_prlimit64
+  SYS_prlimit64,
+#endif
+#ifdef SYS_recvmmsg
+  SYS_recvmmsg,
+#endif
+#ifdef SYS_sendmmsg
+  SYS_sendmmsg,
+#endif
+#ifdef SYS_getcpu
+  SYS_getcpu,
+#endif
+#ifdef SYS_kcmp
+  SYS_kcmp,
+#endif
+#ifdef SYS_getrandom
+  SYS_getrandom,
+#endif
+#ifdef SYS_memfd_create
+  SYS_memfd_create,
+#endif
+#ifdef SYS_membarrier
+  SYS_membarrier,
+#endif
+#ifdef SYS_mlock2
+  SYS_mlock2,
+#endif
+#ifdef SYS_preadv2
+  SYS_preadv2,
+#endif
+#ifdef SYS_pwritev2
+  SYS_pwritev2,
+#endif
+#ifdef SYS_statx
+  SYS_statx,
+#endif
+#ifdef SYS_rseq
+  SYS_rseq,
+#endif
+#ifdef SYS_pidfd_open
+  SYS_pidfd_open,
+#endif
+#ifdef SYS_faccessat2
+  SYS_faccessat2,
+#endif
+};
+static inline unsigned long plain_call_count(void) { return sizeof plain_calls / sizeof *plain_calls; }
+static inline unsigned plain_call(unsigned long index) { return plain_calls[index]; }

@@ -41,7 +41,9 @@ package final class Keeper {
     try self.init(
       executable: "/proc/self/exe", layoutQuestion: ["layout-version"], keeperArguments: keeperArguments, held: held,
       signals: signals, endsWorkerWithItself: endsWorkerWithItself,
-      serviceManagerAddress: Machine.environment("NOTIFY_SOCKET"), log: log, start: Self.starting(workerArguments))
+      serviceManagerAddress: Machine.environment("NOTIFY_SOCKET"), log: log,
+      start: Self.starting(
+        workerArguments, attendant: [AttendantService.command] + workerArguments.dropFirst()))
   }
 
   init(
@@ -106,11 +108,12 @@ package final class Keeper {
     }
   }
 
-  static func starting(_ arguments: [String]) -> Start {
+  static func starting(_ arguments: [String], attendant attendantArguments: [String]) -> Start {
     { program, link throws(SystemError) in
       let (workerEnd, attendantEnd) = try SequencedSocket.makePair()
+      // It ends with the worker, whatever a terminal or a service manager sends to all of us.
       let attendant = try ChildProcess.spawn(
-        program.executable, name: program.path, [AttendantService.command] + arguments.dropFirst()
+        program.executable, name: program.path, attendantArguments, blocked: EndSignals.numbers
       ) {
         posix_spawn_file_actions_adddup2(&$0, attendantEnd.raw, KeeperLink.workerDescriptor)
       }

@@ -47,6 +47,9 @@ package enum Console {
 
   package static func exit(_ code: Int32) -> Never { Glibc.exit(code) }
 
+  /// Without what is done at an orderly exit, which other threads could run into.
+  package static func exitAtOnce(_ code: Int32) -> Never { _exit(code) }
+
   private static func put(_ text: String, to descriptor: Int32) -> Bool {
     var bytes = Array(text.utf8)
     while !bytes.isEmpty {

@@ -58,7 +58,8 @@ package final class ProcessHandle: Sendable {
   /// - Throws: ESRCH when the process is dead.
   package func send(_ signal: Int32) throws(SystemError) {
     _ = try Privileges.perform(
-      PrivilegedCall(.signal, limit: Int(signal)), [descriptor], operation: "sending signal \(signal) to process \(pid)")
+      PrivilegedCall(.signal, limit: Int(signal)), [descriptor], operation: "sending signal \(signal) to process \(pid)"
+    )
   }
 
   /// Sends SIGCONT.

@@ -10,22 +10,46 @@ package final class Attendant: Sendable {
   private let link: SequencedSocket
   /// Links that nobody waits at, with a thread of the attendant at each one's other end.
   private let idle = Guarded<[SequencedSocket]>([])
+  /// So many stay; more were needed by many who asked at once.
+  private static let idleLimit = 4
 
-  package init(link: Descriptor, process: Descriptor) throws(SystemError) {
+  /// Called where it is found dead. Where another worker, with another attendant, can follow this one, it is to end this
+  /// one, so that no request fails for it.
+  private let atDeath: @Sendable () -> Void
+
+  package init(link: Descriptor, process: Descriptor, atDeath: @escaping @Sendable () -> Void) throws(SystemError) {
+    self.atDeath = atDeath
     for descriptor in [link, process] { descriptor.setClosesOnExecute(true) }
     self.link = SequencedSocket(adopting: link)
     self.process = try ProcessHandle(pidfd: process)
+    try send(LinkPacket(.hold, keys: [.formerWorker]), [try ProcessHandle(pid: getpid()).descriptor])
+    for _ in 0..<Self.idleLimit {
+      let lane = try makeLane()
+      idle.withLock { $0.append(lane) }
+    }
   }
+
+  /// To be called when its process has ended.
+  package func died() { atDeath() }
 
   func perform(
     _ call: PrivilegedCall, _ descriptors: [Descriptor], operation: @autoclosure () -> String
   ) throws(SystemError) -> PrivilegedAnswer {
-    let lane = if let lane = idle.withLock({ $0.popLast() }) { lane } else { try makeLane() }
-    _ = try lane.send(call.bytes, descriptors: descriptors)
-    guard case .packet(let packet) = try lane.receive() else {
+    let lane: SequencedSocket
+    let received: SequencedSocket.Received
+    do throws(SystemError) {
+      lane = if let lane = idle.withLock({ $0.popLast() }) { lane } else { try makeLane() }
+      _ = try lane.send(call.bytes, descriptors: descriptors)
+      received = try lane.receive()
+    } catch {
+      if error.errorNumber == EPIPE || error.errorNumber == ECONNRESET { atDeath() }
+      throw error
+    }
+    guard case .packet(let packet) = received else {
+      atDeath()
       throw SystemError("\(operation()): the attendant is dead", errorNumber: ECONNRESET)
     }
-    idle.withLock { $0.append(lane) }
+    idle.withLock { if $0.count < Self.idleLimit { $0.append(lane) } }
     return try PrivilegedAnswer(packet, operation: operation())
   }
 
@@ -40,10 +64,10 @@ package final class Attendant: Sendable {
   /// - Returns: only where that failed.
   func becomeKeeper(_ description: KeeperDescription, held: [HeldKey: Descriptor]) -> SystemError {
     do throws(SystemError) {
-      let entries = Array(held) + [(HeldKey.formerWorker, try ProcessHandle(pid: getpid()).descriptor)]
+      let entries = Array(held)
       for start in stride(from: 0, to: entries.count, by: LinkPacket.keyLimit) {
         let batch = entries[start..<min(start + LinkPacket.keyLimit, entries.count)]
-        try send(LinkPacket(.hold, keys: batch.map(\.0)), batch.map(\.1))
+        try send(LinkPacket(.hold, keys: batch.map(\.key)), batch.map(\.value))
       }
       try send(LinkPacket(.succeed, text: description.text), [])
       guard case .packet(let packet) = try link.receive(), let answer = LinkPacket(packet.bytes) else {
@@ -78,7 +102,8 @@ package enum AttendantService {
     let link = SequencedSocket(adopting: descriptor)
     let work = PrivilegedWork(swapDirectory: swapDirectory)
     var held: [HeldKey: Descriptor] = [:]
-    while case .packet(let packet) = try link.receive() {
+    // (The link's other end may outlive the worker, whose descriptors are shared.)
+    while !isDead(held[.formerWorker], before: link), case .packet(let packet) = try link.receive() {
       guard let message = LinkPacket(packet.bytes) else { return }
       switch message.kind {
       case .lane:
@@ -91,10 +116,18 @@ package enum AttendantService {
         guard let description = KeeperDescription(message.text) else { return }
         let failure = description.execute(passing: held)
         _ = try link.send(LinkPacket(.refused, text: Array("\(failure)".utf8)).bytes)
-        held = [:]
+        held = held.filter { $0.key == .formerWorker }
       default: return
       }
     }
+  }
+
+  /// Waits for a packet.
+  ///
+  /// - Returns: whether the worker is dead, and there is none.
+  private static func isDead(_ worker: Descriptor?, before link: SequencedSocket) -> Bool {
+    let ready = Readable.wait(for: [link.descriptor] + [worker].compactMap { $0 })
+    return !ready.contains { $0 === link.descriptor }
   }
 
   private static func serve(_ lane: SequencedSocket, _ work: PrivilegedWork) {

@@ -11,7 +11,8 @@ enum SandboxCheck {
     let isTight = trials.allSatisfy(\.isAsItShouldBe) && SandboxTrial.capabilities == 0
     if arguments.has("json") {
       ClientCommands.printJSON([
-        "ok": .bool(isTight), "lack": lack.map { .string($0) } ?? .null, "capabilities": .int(SandboxTrial.capabilities),
+        "ok": .bool(isTight), "lack": lack.map { .string($0) } ?? .null,
+        "capabilities": .int(SandboxTrial.capabilities),
         "trials": .array(
           trials.map {
             [

@@ -13,24 +13,27 @@ enum Serve {
     let signals = try EndSignals()
     let configuration = try configuration(arguments, log)
     log.info("serving at \(configuration.socketPath)")
-    let keeper = try makeKeeper(words, arguments, configuration, signals)
+    let (keeper, isActivated) = try makeKeeper(words, arguments, configuration, signals)
     let code = try keeper.run()
     if code != 0 { Console.exit(code) }
-    // (A worker can't: it has no paths.)
-    if !arguments.has("activated") { Directory.removeFile(configuration.socketPath) }
+    // Else it is the service manager's.
+    if !isActivated { Directory.removeFile(configuration.socketPath) }
   }
 
   /// In a function of its own: what the keeper drops must be held by nobody else.
   @inline(never)
   private static func makeKeeper(
     _ words: [String], _ arguments: Arguments, _ configuration: Server.Configuration, _ signals: EndSignals
-  ) throws -> Keeper {
-    var (held, isActivated) = Keeper.inherited()
+  ) throws -> (Keeper, isActivated: Bool) {
+    let (inherited, isActivatedNow) = Keeper.inherited()
+    var held = inherited
+    let isActivated = isActivatedNow || arguments.has("activated")
     if held[HeldRole.listenerKey] == nil { held[HeldRole.listenerKey] = try listen(arguments, configuration) }
     let words = isActivated && !arguments.has("activated") ? words + ["--activated"] : words
-    return try Keeper(
+    let keeper = try Keeper(
       workerArguments: ["worker"] + words, keeperArguments: ["serve"] + words, held: held, signals: signals,
       endsWorkerWithItself: arguments.has("end-with-parent"), log: { configuration.log.error($0) })
+    return (keeper, isActivated)
   }
 
   /// The worker, which the keeper starts.
@@ -45,7 +48,7 @@ enum Serve {
       throw UsageError(message: "worker: is for swap-monitor itself, which starts it by 'swap-monitor serve'")
     }
     let link = try KeeperLink(socket: socket)
-    let attendant = try makeAttendant()
+    let attendant = try makeAttendant(link, log)
     // The last process that this one makes.
     let shared: Result<SharedDescriptors, SystemError>
     do throws(SystemError) {
@@ -62,11 +65,15 @@ enum Serve {
     try server.run()
   }
 
-  private static func makeAttendant() throws -> Attendant {
+  private static func makeAttendant(_ keeper: KeeperLink, _ log: Log) throws -> Attendant {
     guard let link = Descriptor(inherited: Attendant.linkDescriptor),
       let process = Descriptor(inherited: Attendant.processDescriptor)
     else { throw UsageError(message: "worker: is for swap-monitor itself, which starts it by 'swap-monitor serve'") }
-    let attendant = try Attendant(link: link, process: process)
+    let attendant = try Attendant(link: link, process: process) {
+      if keeper.isKeeperDead { return }
+      log.error("the attendant is dead, and another worker with another one takes over")
+      Console.exitAtOnce(1)
+    }
     Privileges.leave(to: attendant)
     return attendant
   }

@@ -92,9 +92,8 @@ final class Server {
         loop.remove(link.descriptor)
       }
     case Token.attendant:
-      log.error("the attendant is dead: without it nobody can be stopped or looked at")
-      // Another worker has another one.
-      if !link.isKeeperDead { Console.exit(1) }
+      attendant.died()
+      log.error("the attendant is dead, and so is the keeper: nobody can be stopped or looked at any more")
       loop.remove(attendant.process.descriptor)
     case Token.mailbox: for message in mailbox.takeAll() { handle(message) }
     default:

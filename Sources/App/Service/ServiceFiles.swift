@@ -13,7 +13,7 @@ enum ServiceFiles {
 
     [Service]
     Type=notify
-    # A worker that has become the keeper says so itself.
+    # An attendant that has become the keeper says so itself.
     NotifyAccess=all
     ExecStart=\(program) serve
     ExecReload=\(program) upgrade
@@ -68,7 +68,9 @@ enum ServiceFiles {
     RestrictRealtime=yes
     RestrictSUIDSGID=yes
     SystemCallArchitectures=native
-    SystemCallFilter=@system-service ptrace pidfd_getfd
+    # (The worker filters more: 'swap-monitor check-sandbox' shows it.)
+    SystemCallFilter=@system-service ptrace pidfd_getfd kcmp
+    SystemCallFilter=seccomp capset landlock_create_ruleset landlock_add_rule landlock_restrict_self
     SystemCallErrorNumber=EPERM
 
     [Install]
