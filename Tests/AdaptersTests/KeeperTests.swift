@@ -122,11 +122,12 @@ struct KeeperTests {
   @Test("a worker that lets go of its link, and does not end, is ended")
   func linkLost() throws {
     let starts = Counter()
-    let stage = try Stage(start: { _, _ throws(SystemError) in
+    let start: Keeper.Start = { _, _ throws(SystemError) in
       starts.increment()
       let script = starts.value == 1 ? "exec sleep 60" : "exit 0"
       return StartedWorker(process: try ChildProcess.spawn("/bin/sh", name: "sh", ["-c", script]) { _ in })
-    })
+    }
+    let stage = try Stage(start: (start, { _ in }))
     #expect(stage.end() == .success(0))
     #expect(stage.log.count == 1 && stage.log[0].hasSuffix("was killed by signal 9; starting another"))
   }

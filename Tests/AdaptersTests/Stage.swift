@@ -38,7 +38,7 @@ final class Stage: @unchecked Sendable {  // its fields are guarded by `monitor`
 
   init(
     held: [HeldKey: Descriptor] = [:], executable: String = "/bin/sh", layoutQuestion: [String] = ["-c", "exit 1"],
-    serviceManagerAddress: String? = nil, start: Keeper.Start? = nil
+    serviceManagerAddress: String? = nil, start: (start: Keeper.Start, prepare: @Sendable (WorkerProgram) -> Void)? = nil
   ) throws {
     var ends: [Int32] = [0, 0]
     try #require(pipe2(&ends, O_CLOEXEC) == 0)
@@ -49,7 +49,7 @@ final class Stage: @unchecked Sendable {  // its fields are guarded by `monitor`
         let keeper = try Keeper(
           executable: executable, layoutQuestion: layoutQuestion, keeperArguments: ["serve", "--with", "words"],
           held: held, signals: signals, endsWorkerWithItself: false, serviceManagerAddress: serviceManagerAddress,
-          log: { line in self.monitor.withLock { self.lines.append(line) } }, start: start ?? self.start)
+          log: { line in self.monitor.withLock { self.lines.append(line) } }, start: start ?? (self.start, { _ in }))
         return .success(try keeper.run())
       } catch { return .failure(error) }
     }

@@ -13,6 +13,7 @@ package final class Keeper {
   private let signals: EndSignals
   private let description: KeeperDescription
   private let start: Start
+  private let prepare: @Sendable (WorkerProgram) -> Void
   private let layoutQuestion: [String]
   private let log: (String) -> Void
   private let serviceManager: ServiceManager?
@@ -49,12 +50,12 @@ package final class Keeper {
   init(
     executable: String, layoutQuestion: [String], keeperArguments: [String], held: [HeldKey: Descriptor],
     signals: EndSignals, endsWorkerWithItself: Bool, serviceManagerAddress: String?, log: @escaping (String) -> Void,
-    start: @escaping Start
+    start: (start: Start, prepare: @Sendable (WorkerProgram) -> Void)
   ) throws(SystemError) {
     self.held = held
     self.signals = signals
     self.log = log
-    self.start = start
+    (self.start, prepare) = start
     self.layoutQuestion = layoutQuestion
     program = WorkerProgram(executable: executable)
     // (As the worker runs the same program or, after an upgrade, a newer one, /proc/self/exe is right in the worker too.)
@@ -108,30 +109,28 @@ package final class Keeper {
     }
   }
 
-  static func starting(_ arguments: [String], attendant attendantArguments: [String]) -> Start {
-    { program, link throws(SystemError) in
-      let (workerEnd, attendantEnd) = try SequencedSocket.makePair()
-      // It ends with the worker, whatever a terminal or a service manager sends to all of us.
-      let attendant = try ChildProcess.spawn(
-        program.executable, name: program.path, attendantArguments, blocked: EndSignals.numbers
-      ) {
-        posix_spawn_file_actions_adddup2(&$0, attendantEnd.raw, KeeperLink.workerDescriptor)
-      }
-      do throws(SystemError) {
-        // The signals to end with wait until the worker takes them: one that came too early would only kill it.
-        let worker = try ChildProcess.spawn(
-          program.executable, name: program.path, arguments, blocked: EndSignals.numbers
-        ) {
-          posix_spawn_file_actions_adddup2(&$0, link.raw, KeeperLink.workerDescriptor)
-          posix_spawn_file_actions_adddup2(&$0, workerEnd.raw, Attendant.linkDescriptor)
-          posix_spawn_file_actions_adddup2(&$0, attendant.descriptor.raw, Attendant.processDescriptor)
+  /// - Returns: what starts a worker, and what prepares the next one's start.
+  static func starting(_ arguments: [String], attendant: [String]) -> (Start, @Sendable (WorkerProgram) -> Void) {
+    let supply = AttendantSupply(attendant)
+    return (
+      { program, link throws(SystemError) in
+        let attendant = try supply.take(program)
+        do throws(SystemError) {
+          // The signals to end with wait until the worker takes them: one that came too early would only kill it.
+          let worker = try ChildProcess.spawn(
+            program.executable, name: program.path, arguments, blocked: EndSignals.numbers
+          ) {
+            posix_spawn_file_actions_adddup2(&$0, link.raw, KeeperLink.workerDescriptor)
+            posix_spawn_file_actions_adddup2(&$0, attendant.link.raw, Attendant.linkDescriptor)
+            posix_spawn_file_actions_adddup2(&$0, attendant.process.descriptor.raw, Attendant.processDescriptor)
+          }
+          return StartedWorker(process: worker, attendant: attendant.process)
+        } catch {
+          StartedWorker.end(attendant.process)
+          throw error
         }
-        return StartedWorker(process: worker, attendant: attendant)
-      } catch {
-        StartedWorker.end(attendant)
-        throw error
-      }
-    }
+      }, { supply.prepare($0) }
+    )
   }
 
   private func startWorker() throws(SystemError) -> KeptWorker {
@@ -186,6 +185,7 @@ package final class Keeper {
       isFirstStart = false
       formerProgram = nil
       tellServiceManager { manager throws(SystemError) in try manager.tellReady() }
+      prepare(program)
     case .upgrade: return upgrade(worker)
     case .accept: return accept(message.keys, for: worker)
     case .alive:

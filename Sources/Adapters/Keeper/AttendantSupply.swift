@@ -1,0 +1,50 @@
+internal import Glibc
+
+/// Starts attendants, one ahead: tenants wait for the next worker, and that for its attendant.
+final class AttendantSupply: @unchecked Sendable {  // used by the keeper's one thread
+  struct Started {
+    let process: ProcessHandle
+    /// The worker's end of the link. (An attendant without a worker ends when nobody holds it.)
+    let link: Descriptor
+    fileprivate let executable: String
+  }
+
+  private let arguments: [String]
+  private var next: Started?
+
+  init(_ arguments: [String]) { self.arguments = arguments }
+
+  deinit { discard() }
+
+  /// One that runs the program.
+  func take(_ program: WorkerProgram) throws(SystemError) -> Started {
+    if let next, next.executable == program.executable, next.process.isAlive {
+      self.next = nil
+      return next
+    }
+    discard()
+    return try start(program)
+  }
+
+  /// Has one ready for `take`. Should that fail, `take` tries again.
+  func prepare(_ program: WorkerProgram) {
+    guard next == nil else { return }
+    do throws(SystemError) { next = try start(program) } catch {}
+  }
+
+  private func discard() {
+    if let next { StartedWorker.end(next.process) }
+    next = nil
+  }
+
+  private func start(_ program: WorkerProgram) throws(SystemError) -> Started {
+    let (ours, theirs) = try SequencedSocket.makePair()
+    // It ends with the worker, whatever a terminal or a service manager sends to all of us.
+    let process = try ChildProcess.spawn(
+      program.executable, name: program.path, arguments, blocked: EndSignals.numbers
+    ) {
+      posix_spawn_file_actions_adddup2(&$0, theirs.raw, KeeperLink.workerDescriptor)
+    }
+    return Started(process: process, link: ours, executable: program.executable)
+  }
+}
