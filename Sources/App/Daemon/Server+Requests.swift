@@ -77,11 +77,6 @@ extension Server {
     if connection.isReplayed, case .accepted = connection.record.phase {
       return answer(connection, .object(["ok": .bool(true), "version": .string(Defaults.version)]))
     }
-    // The kernel ends a process only when none of its threads is in the middle of such a call: until then nobody is served.
-    if let (name, lane) = stuckLanes.first {
-      throw ProtocolError(
-        .unsupported, "upgrade: the worker can't end while tenant \(name.shortened) holds it up: \(lane.complaint)")
-    }
     connection.record.accept(serial: 0)
     keepBusy(connection)
     if let complaint = link.upgrade() { throw ProtocolError(.unsupported, "upgrade: \(complaint)") }

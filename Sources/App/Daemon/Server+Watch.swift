@@ -28,12 +28,6 @@ extension Server {
     }
   }
 
-  /// Threads that somebody keeps waiting, with the tenants' names.
-  var stuckLanes: [(tenant: String, lane: Lane)] {
-    tenants.values.flatMap { tenant in tenant.runtime.stuckLanes.map { (tenant.name, $0) } }
-      + (Array(registrations.values) + departures.values).map { ($0.name, $0.lane) }.filter { $1.isStuck }
-  }
-
   private func look(at tenant: Tenant) {
     if tenant.countLane.busyNanoseconds >= Limits.countNanoseconds { reportUncounted(tenant) }
     let stuck = tenant.runtime.stuckLanes
