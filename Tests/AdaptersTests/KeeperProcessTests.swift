@@ -24,6 +24,26 @@ struct KeeperProcessTests {
       ])
   }
 
+  @Test("whose threads a dead worker still has is told by their names, and by those that they started")
+  func formerWorkers() throws {
+    let child = try Child { inside in
+      try Thread.runDetached(name: Thread.name("file-faults", of: 12_345)) { while true { pause() } }
+      try Thread.runDetached(name: Thread.name("jobs", of: 7)) {
+        do throws(SystemError) { try Thread.runDetached(name: "helper") { while true { pause() } } } catch {}
+      }
+      inside.tell(1)
+      inside.waitForEver()
+    }
+    try #require(child.hear() == 1)
+    func isHeld(_ tenant: UInt64) -> Bool {
+      FormerWorkers([child.handle]).workers(holding: tenant).map(\.pid) == [child.pid]
+    }
+    #expect(eventually { isHeld(12_345) && isHeld(7) })
+    #expect(!isHeld(1) && !isHeld(123_456))
+    child.end(signal: SIGKILL)
+    #expect(!isHeld(7))
+  }
+
   @Test("becoming the keeper passes on everything held, and nothing else", .enabled(if: python != nil))
   func becomesKeeper() async {
     await #expect(processExitsWith: .exitCode(0)) {

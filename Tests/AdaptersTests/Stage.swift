@@ -38,7 +38,8 @@ final class Stage: @unchecked Sendable {  // its fields are guarded by `monitor`
 
   init(
     held: [HeldKey: Descriptor] = [:], executable: String = "/bin/sh", layoutQuestion: [String] = ["-c", "exit 1"],
-    serviceManagerAddress: String? = nil, start: (start: Keeper.Start, prepare: @Sendable (WorkerProgram) -> Void)? = nil
+    serviceManagerAddress: String? = nil,
+    start: (start: Keeper.Start, prepare: @Sendable (WorkerProgram) -> Void)? = nil
   ) throws {
     var ends: [Int32] = [0, 0]
     try #require(pipe2(&ends, O_CLOEXEC) == 0)

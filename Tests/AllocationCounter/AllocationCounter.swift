@@ -24,7 +24,7 @@ private let PROT_READ_WRITE: Int32 = 3
 private let MAP_SHARED: Int32 = 1
 private let ENOMEM: Int32 = 12
 
-/// The first eight bytes of a thread's name, as a little-endian word.
+/// The first eight bytes of a thread's name after the number, as a little-endian word.
 private let faults: UInt64 = 0x7374_6c75_6166
 private let fileFaults: UInt64 = 0x7561_662d_656c_6966
 
@@ -41,6 +41,11 @@ private func count() {
   }
   var name: (UInt64, UInt64) = (0, 0)
   guard let counts, threadControl(PR_GET_NAME, &name) == 0 else { return }
+  // "12 faults": the tenant's number comes first.
+  while (name.0 & 0xFF >= 0x30 && name.0 & 0xFF <= 0x39) || name.0 & 0xFF == 0x20 {
+    name.0 = name.0 >> 8 | name.1 << 56
+    name.1 >>= 8
+  }
   // A count may be lost where two threads share a word; none is invented, and not all can be lost.
   counts[name.0 == faults ? 0 : name.0 == fileFaults ? 1 : 2] &+= 1
 }

@@ -17,6 +17,9 @@ package struct HeldKey: Hashable, Sendable {
   /// A worker whose keeper has died; its attendant becomes the keeper, and ends it.
   static let formerWorker = HeldKey(group: 0, role: .max)
 
+  /// The first of those that are dead but for a thread that the kernel holds.
+  static let lingeringWorker: UInt32 = .max - 1
+
   /// Its name in a service manager's store of descriptors.
   var name: String {
     "sm." + [group, UInt64(role), UInt64(index)].map { String($0, radix: 16) }.joined(separator: ".")

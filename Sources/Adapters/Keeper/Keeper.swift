@@ -24,6 +24,8 @@ package final class Keeper {
   private var delay = RestartDelay()
   /// Those that are not reaped yet, whose numbers are nobody else's until then.
   private var assistants: [Int32] = []
+  /// Dead workers that have a thread which the kernel holds.
+  private var lingering: [ProcessHandle] = []
   /// The listening socket.
   private var door: SocketListener?
   private var endIsAsked = false
@@ -133,9 +135,18 @@ package final class Keeper {
     )
   }
 
+  private func reapLingering() {
+    lingering.removeAll { worker in retryingInterrupts { waitpid(worker.pid, nil, WNOHANG) }.result != 0 }
+  }
+
   private func startWorker() throws(SystemError) -> KeptWorker {
     let (start, program) = (self.start, self.program)
-    let worker = try KeptWorker(inventory: held, description: description) { link throws(SystemError) in
+    reapLingering()
+    var inventory = held
+    for (number, worker) in lingering.enumerated() {
+      inventory[HeldKey(group: 0, role: HeldKey.lingeringWorker, index: UInt32(number))] = worker.descriptor
+    }
+    let worker = try KeptWorker(inventory: inventory, description: description) { link throws(SystemError) in
       try start(program, link)
     }
     if endIsAsked { worker.send(SIGTERM) }
@@ -159,6 +170,11 @@ package final class Keeper {
         }
       }
       if events.hasEnded { return worker.reap() }
+      if events.lingers {
+        lingering.append(worker.handle)
+        return worker.leave()
+      }
+      reapLingering()
     }
   }
 
@@ -250,6 +266,7 @@ package final class Keeper {
     case .exit(let code) where isFirstStart: return code
     case .exit(let code): how = "has ended with exit code \(code)"
     case .signal(let number): how = "was killed by signal \(number)"
+    case .lingers: how = "is dead, but for a thread that the kernel holds (a tenant holds its lock)"
     }
     if worker.isBeingReplaced { return nil }
     log("worker \(worker.handle.pid) \(how); starting another")

@@ -9,6 +9,7 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   private let socket: SequencedSocket
   private let keeper: KeeperDescription
   private var entries: [HeldKey: Descriptor] = [:]
+  private var lingering: [Descriptor]
   /// The keeper is dead: what is held is only recorded, for `makeKeeper`.
   private var isAlone = false
 
@@ -32,7 +33,8 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
     }
     guard let description else { throw SystemError("taking over from the keeper", errorNumber: EPROTO) }
     keeper = description
-    self.entries = entries
+    self.entries = entries.filter { $0.key.role != HeldKey.lingeringWorker }
+    lingering = entries.filter { $0.key.role == HeldKey.lingeringWorker }.map(\.value)
     guard description.endsWorkerWithItself else { return }
     _ = c_prctl(Linux.PR_SET_PDEATHSIG, UInt(SIGKILL))
     // It may have died just before.
@@ -49,6 +51,15 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
 
   /// To be watched for a hang-up only: the keeper is dead.
   package var descriptor: Descriptor { socket.descriptor }
+
+  /// As it is now, by /proc. To be asked for once.
+  package func takeFormerWorkers() -> FormerWorkers {
+    defer { lingering = [] }
+    return FormerWorkers(
+      lingering.compactMap { pidfd in
+        do throws(SystemError) { return try ProcessHandle(pidfd: pidfd) } catch { return nil }  // it has gone
+      })
+  }
 
   /// Everything that is held now.
   package var held: [HeldKey: Descriptor] { locked { entries } }

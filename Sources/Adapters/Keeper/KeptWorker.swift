@@ -24,6 +24,8 @@ final class KeptWorker {
   /// A worker that has closed its link is on its way out; what can leave nothing behind any more shall not go on.
   private var deadlineNanoseconds: UInt64?
   private static let endLimitNanoseconds: UInt64 = 5_000_000_000
+  /// How often is looked whether it lingers, which nothing tells. (It may also take so long to give its memory back.)
+  private static let lookMilliseconds: Int32 = 1000
   /// What is yet to be handed over; the last packet is the inventory's end.
   private var inventory: [(packet: LinkPacket, descriptors: [Descriptor])]
 
@@ -53,6 +55,8 @@ final class KeptWorker {
     let hasSignal: Bool
     let hasPacket: Bool
     let hasEnded: Bool
+    /// It is dead but for a thread that the kernel holds.
+    let lingers: Bool
   }
 
   /// Waits for what there is to do, and hands over meanwhile.
@@ -63,13 +67,18 @@ final class KeptWorker {
       pollfd(fd: handle.descriptor.raw, events: Int16(POLLIN), revents: 0),
       pollfd(fd: isLinked ? socket.descriptor.raw : -1, events: wanted, revents: 0),
     ]
-    let timeout = deadlineNanoseconds == nil ? -1 : Int32(Self.endLimitNanoseconds / 1_000_000)
-    _ = retryingInterrupts { poll(&polls, nfds_t(polls.count), timeout) }
+    let (count, _) = retryingInterrupts { poll(&polls, nfds_t(polls.count), Self.lookMilliseconds) }
     if let deadlineNanoseconds, SystemClock().nowNanoseconds >= deadlineNanoseconds { send(SIGKILL) }
     if polls[2].revents & Int16(POLLOUT) != 0 { handOver() }
     return Events(
       hasSignal: polls[0].revents != 0, hasPacket: polls[2].revents & ~Int16(POLLOUT) != 0,
-      hasEnded: polls[1].revents != 0)
+      hasEnded: polls[1].revents != 0, lingers: count == 0 && isDying)
+  }
+
+  /// Its first thread has ended and others have not, which the kernel ends, too, as soon as they let themselves be.
+  private var isDying: Bool {
+    guard let text = readText("/proc/\(handle.pid)/stat"), let bracket = text.lastIndex(of: ")") else { return false }
+    return text[text.index(after: bracket)...].first { $0 != " " } == "Z" && handle.isAlive
   }
 
   private func handOver() {
@@ -114,6 +123,14 @@ final class KeptWorker {
   enum End: Equatable {
     case exit(Int32)
     case signal(Int32)
+    case lingers
+  }
+
+  /// To be called when it lingers: makes sure that none of its threads comes back.
+  func leave() -> End {
+    send(SIGKILL)
+    if let attendant { StartedWorker.end(attendant) }
+    return .lingers
   }
 
   /// To be called once it has ended. Ends its attendant too: a signal that the worker had asked for must not come later than

@@ -10,11 +10,18 @@ struct LeftTenant: Sendable {
   /// nil where nothing was monitored.
   private var takeOver: TakeOver<LinuxPorts>?
   private(set) var mayBeServed = false
+  /// Earlier workers that still have a thread in the middle of something of this tenant's.
+  private let former: [ProcessHandle]
+  private var hasComplained = false
+  private static let lookNanoseconds: UInt64 = 10_000_000
 
   /// - Parameter isMonitored: else a process may still have been registered for a trial just then, and what a gradual cleanup
   ///   had to give back is not known any more.
-  init(name: String, memory: TenantMemory<LinuxPorts>, isMonitored: Bool) throws(PortFailure) {
+  init(name: String, memory: TenantMemory<LinuxPorts>, isMonitored: Bool, after former: [ProcessHandle])
+    throws(PortFailure)
+  {
     self.name = name
+    self.former = former
     self.memory = memory
     guard isMonitored else { return }
     let takeOver = TakeOver(memory: memory)
@@ -24,6 +31,15 @@ struct LeftTenant: Sendable {
 
   mutating func step(_ log: Log) throws(JobFailure) -> JobStep {
     if mayBeServed { return try takeOver?.step() ?? .finished }
+    if let worker = former.first(where: \.isAlive) {
+      if !hasComplained {
+        log.warning(
+          "tenant \(name): is not served before a thread of worker \(worker.pid) ends, which waits for a lock that a process of "
+            + "the tenant's holds, or for the disk")
+      }
+      hasComplained = true
+      return .retryAfter(nanoseconds: Self.lookNanoseconds)
+    }
     for process in memory.ports.processes { memory.ports.mappingSearch.follow(process) }
     guard takeOver != nil else {
       endTrials(log)

@@ -22,7 +22,7 @@ extension Server {
     let (mailbox, identifier, token, runtime) = (mailbox, tenant.identifier, connection.token, tenant.runtime)
     do throws(SystemError) {
       // Registering waits for the process's memory lock, and for the gate.
-      try Thread.runDetached(name: "add-process") {
+      try Thread.runDetached(name: Thread.name("add-process", of: identifier.serial)) {
         mailbox.post(.processAdded(tenant: identifier, connection: token, addition.join(runtime)))
       }
     } catch {
@@ -103,7 +103,7 @@ extension Server {
     guard !tenant.isIdentifying else { return }
     let (mailbox, identifier, runtime) = (mailbox, tenant.identifier, tenant.runtime)
     do throws(SystemError) {
-      try Thread.runDetached(name: "identify") {
+      try Thread.runDetached(name: Thread.name("identify", of: identifier.serial)) {
         runtime.identifyChildren { mailbox.post(.childrenIdentified(tenant: identifier, areAll: $0)) }
       }
       tenant.isIdentifying = true

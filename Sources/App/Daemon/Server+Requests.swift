@@ -147,7 +147,7 @@ extension Server {
     let holdings = TenantHoldings(link: link, group: identifier.serial)
     let (mailbox, shared, token) = (mailbox, configuration.shared, connection.token)
     do throws(SystemError) {
-      try Thread.runDetached(name: "register") {
+      try Thread.runDetached(name: Thread.name("register", of: identifier.serial)) {
         do throws(ProtocolError) {
           let registration = try Registration(
             request, descriptors, peer: process, shared: shared, holdings: holdings, attachment: attached?.attachment)

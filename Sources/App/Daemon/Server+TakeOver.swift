@@ -8,8 +8,9 @@ extension Server {
     share(descriptors)
     let held = link.held
     adoptConnections(held)
+    let former = link.takeFormerWorkers()
     for group in Set(held.keys.filter { $0.role == HeldRole.tenantRecord.rawValue }.map(\.group)).sorted() {
-      try adoptTenant(group, held)
+      try adoptTenant(group, held, after: former.workers(holding: group))
     }
     // What belongs to nobody: a registration that was not finished (and is asked for again below), a connection half held.
     for group in Set(held.keys.map(\.group))
@@ -49,7 +50,9 @@ extension Server {
   // MARK: Tenants
 
   /// - Throws: where nothing can be served for the tenant, for want of memory say; another worker tries again.
-  private func adoptTenant(_ group: UInt64, _ held: [HeldKey: Descriptor]) throws(SystemError) {
+  private func adoptTenant(_ group: UInt64, _ held: [HeldKey: Descriptor], after former: [ProcessHandle])
+    throws(SystemError)
+  {
     let holdings = TenantHoldings(link: link, group: group)
     guard let record = link.stored(HeldRole.tenantRecord.key(group)).flatMap({ TenantRecord($0) }),
       let lifecycle = record.lifecycle, let freeze = FreezeMode(rawValue: record.freeze),
@@ -79,7 +82,7 @@ extension Server {
       identifier: identifier, name: record.name, user: record.user, connection: record.connection,
       attachment: record.attachment, freeze: freeze, runtime: runtime)
     tenant.restore(record, lifecycle)
-    try start(tenant)
+    try start(tenant, after: former)
     tenants[identifier] = tenant
     names[tenant.name] = identifier
     connections[tenant.connection]?.tenant = identifier
@@ -90,11 +93,11 @@ extension Server {
     if let job = lifecycle.job { runtime.begin(job, options: tenant.options) }
   }
 
-  private func start(_ tenant: Tenant) throws(SystemError) {
+  private func start(_ tenant: Tenant, after former: [ProcessHandle]) throws(SystemError) {
     let isMonitored = tenant.lifecycle.settled != .ready || tenant.lifecycle.job != nil
     let left: LeftTenant
     do throws(PortFailure) {
-      left = try LeftTenant(name: tenant.name, memory: tenant.runtime.memory, isMonitored: isMonitored)
+      left = try LeftTenant(name: tenant.name, memory: tenant.runtime.memory, isMonitored: isMonitored, after: former)
     } catch {
       throw SystemError(
         "taking over tenant \(tenant.name): \(error.operation.rawValue)", errorNumber: error.errorNumber)

@@ -173,7 +173,7 @@ extension Server {
     // Its threads may be in the middle of something: they end on their own time.
     departures[identifier] = Transit(name: tenant.name, user: tenant.user, "goodbye")
     do throws(SystemError) {
-      try Thread.runDetached(name: "goodbye") {
+      try Thread.runDetached(name: Thread.name("goodbye", of: identifier.serial)) {
         runtime.shutDown()
         mailbox.post(.ended(identifier))
       }

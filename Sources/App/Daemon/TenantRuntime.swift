@@ -95,14 +95,14 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   func start(_ takeOver: LeftTenant? = nil) throws(SystemError) {
     if takeOver == nil { open() }
     do throws(SystemError) {
-      threads.append(try Thread(name: "faults") { [self] in serveFaults() })
+      threads.append(try Thread(name: name(of: "faults")) { [self] in serveFaults() })
       for lane in fileFaultLanes {
         let buffer = try LockedBuffer(pages: 1, geometry: memory.map.geometry, hasher: memory.ports.table.hasher)
-        threads.append(try Thread(name: "file-faults") { [self] in serveFileFaults(buffer, lane) })
+        threads.append(try Thread(name: name(of: "file-faults")) { [self] in serveFileFaults(buffer, lane) })
       }
-      threads.append(try Thread(name: "cleanup") { [cleaner] in cleaner.run() })
+      threads.append(try Thread(name: name(of: "cleanup")) { [cleaner] in cleaner.run() })
       threads.append(
-        try Thread(name: "jobs") { [self] in
+        try Thread(name: name(of: "jobs")) { [self] in
           if let takeOver { self.takeOver(takeOver) }
           memory.ports.freezer.resume()  // an earlier worker may have paused the tenant's machine
           runJobs()
@@ -205,6 +205,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       memory.ports.destroyStaging()
     }
   }
+
+  private func name(of thread: String) -> String { Thread.name(thread, of: memory.ports.holdings.group) }
 
   private var mustEnd: Bool { monitor.withLock { isEnding } }
 
