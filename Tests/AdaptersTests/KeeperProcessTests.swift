@@ -40,7 +40,7 @@ struct KeeperProcessTests {
     }
     #expect(eventually { isHeld(12_345) && isHeld(7) })
     #expect(!isHeld(1) && !isHeld(123_456))
-    child.end(signal: SIGKILL)
+    _ = child.end(signal: SIGKILL)
     #expect(!isHeld(7))
   }
 
