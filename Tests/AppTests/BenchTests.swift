@@ -25,7 +25,15 @@ struct BenchTests {
     let (report, code) = try bench(["--memory", "32M", "--runs", "1", "--plot", plot])
     #expect(code == 0 && report["mismatched_pages"] == 0 && report["verified"] == true, "\(report)")
     let rows = report["rows"]?.elements ?? []
-    #expect(rows.map { $0["name"]?.text } == BenchRow.all.map(\.name).filter { !$0.hasPrefix("kernel-") })
+    let names = rows.compactMap { $0["name"]?.text }
+    let hasHugePages = names.contains { $0.hasPrefix("huge-") }
+    let isLeftOut = { (name: String) in name.hasPrefix("kernel-") || name.hasPrefix("huge-") && !hasHugePages }
+    #expect(names == BenchRow.all.map(\.name).filter { !isLeftOut($0) })
+    #expect(hasHugePages || "\(report["notes"] ?? .null)".contains("shmem_enabled"), "\(report)")
+    for key in ["day", "kernel", "processor", "swap_filesystem", "shmem_huge_pages"] {
+      #expect(!["", "?"].contains(report["machine"]?[key]?.text ?? ""), "\(key): \(report)")
+    }
+    #expect(report["machine"]?["processors"]?.int ?? 0 > 0 && report["machine"]?["memory_bytes"]?.int ?? 0 > 0)
     for row in rows {
       let hasLimit = BenchRow.all.first { $0.name == row["name"]?.text }?.hasLimit
       #expect((row["limit"] != .null && row["ratio"] != .null) == hasLimit, "\(row)")
@@ -38,6 +46,14 @@ struct BenchTests {
     let (report, code) = try bench(["--memory", "16M", "--runs", "2", "--zero-run", "64", "--only", "move,trim-zero"])
     #expect(code == 0)
     #expect(report["rows"]?.elements?.map { $0["name"] } == ["move", "trim-zero"])
+  }
+
+  @Test(.enabled(if: isRoot)) func `the kernel's swap is compared with, and huge pages are made`() throws {
+    let options = ["--memory", "16M", "--runs", "1", "--only", "huge,kernel", "--compare", "kernel-swap", "--collapse"]
+    let (report, code) = try bench(options)
+    #expect(code == 0 && report["verified"] == true, "\(report)")
+    let rows = report["rows"]?.elements ?? []
+    #expect(rows.contains { $0["name"] == "kernel-out" && $0["limit"] != .null }, "\(report)")
   }
 
   @Test func `wrong words are a wrong use`() throws {

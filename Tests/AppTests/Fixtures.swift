@@ -111,7 +111,7 @@ final class TenantProcess {
 
   /// - Parameter group: it takes its memory in there from the start.
   init(_ daemon: Daemon, pages: Int, seed: UInt64 = 7, group: LimitedGroup? = nil) throws {
-    let words = [DemoTenant.command, daemon.socketPath, "\(pages)", "\(seed)"]
+    let words = [PatternTenant.command, daemon.socketPath, Self.name, "\(pages)", "\(seed)"]
     process = try ChildProcess(
       executable: group == nil ? program : "/bin/sh", arguments: group?.joining([program] + words) ?? words,
       keepsErrors: true,

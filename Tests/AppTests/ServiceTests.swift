@@ -34,18 +34,35 @@ struct ServiceTests {
 
   // MARK: Options
 
-  @Test(arguments: Help.commands.sorted()) func `help tells of every option there is, and of no other`(
+  @Test(arguments: Help.commands.sorted()) func `help tells what each option does, and all are taken`(
     _ command: String
-  ) {
+  ) throws {
     let options = HelpText(Help.text(of: command)).options
-    let parsed = CommandOptions.of(command)
-    let hidden = CommandOptions.hidden
-    #expect(Set(options.filter { $0.value != nil }.map(\.name)) == parsed.valued.subtracting(hidden))
-    #expect(
-      Set(options.filter { $0.value == nil }.map(\.name)).union(["help"])
-        == parsed.flags.subtracting(hidden).union(["help"]))
     #expect(options.allSatisfy { !$0.text.isEmpty })
     #expect(Help.main.contains("\n  \(command) "), "the list of commands lacks it")
+    for option in options {
+      let arguments = try Arguments(["--\(option.name)"] + (option.value == nil ? [] : ["value"]), of: command)
+      #expect(arguments.has(option.name) && arguments.words.isEmpty)
+    }
+    #expect(throws: UsageError.self) { try Arguments(["--no-such-option"], of: command) }
+  }
+
+  @Test(
+    arguments: [
+      ("serve", ["socket-mode", "keep-free", "swap-total-limit", "log-level"], ["end-with-parent", "activated"]),
+      ("torture", ["seconds", "seed", "canary"], ["live", "no-kill", "stalls", "disk-trouble", "json"]),
+      ("bench", ["memory", "zero-run", "compare", "plot"], ["json", "collapse"]),
+      ("attach", ["name", "freeze", "qmp", "region"], ["dry-run", "json"]),
+      ("enable", ["socket"], ["accept-dma-risk", "accept-strange-mappings", "json", "help"]),
+      ("disable", ["socket"], ["no-wait", "slow-file-cleanup"]), ("unregister", ["socket"], ["json"]),
+      ("status", ["interval"], ["watch"]), ("install", ["prefix", "root"], ["dry-run", "uninstall"]),
+    ] as [(String, [String], [String])])
+  func `options are those that the help tells of`(_ command: String, _ valued: [String], _ flags: [String]) {
+    let options = CommandOptions(of: command)
+    #expect(options.valued.isSuperset(of: valued) && options.flags.isSuperset(of: flags), "\(options)")
+    #expect(options.valued.isDisjoint(with: options.flags))
+    #expect(command == "torture" || !options.valued.contains("canary"))
+    #expect(command != "unregister" || !options.flags.contains("no-wait"))
   }
 
   @Test func `the manual has every command and option`() {

@@ -67,7 +67,7 @@ struct TortureTests {
     let daemon = try Daemon()
     let geometry = try #require(Machine.pageGeometry())
     let bytes = 64 << 20
-    let (board, memory) = (try TortureBoard(), try TortureMemory.makeFile(bytes: bytes))
+    let (board, memory) = (try TortureBoard(), try PatternMemory.makeFile(bytes: bytes))
     var processes: [ChildProcess] = []
     defer { for process in processes { process.end(signal: SIGKILL) } }
     for number in 0..<TortureLayout.processes {
