@@ -60,7 +60,7 @@ struct BenchRow {
     .init("idle-cpu", "100 enabled tenants, CPU", .percent, 0),
     .init("idle-memory", "each, besides tables", .mebibytes, 1),
     .init("kernel-out", "enable and out; MADV_PAGEOUT", .gibibytesPerSecond, nil),
-    .init("kernel-fault-p50", "touch that waits for the disk; the same", .microseconds, nil),
+    .init("kernel-fault-p50", "touch that waits for the disk", .microseconds, nil),
     .init("kernel-fault-p99", "", .microseconds, nil),
   ]
 }

@@ -29,7 +29,7 @@ extension BenchRun {
 
   /// As far as the kernel's setting gives huge pages, which is left as it is.
   func measureHuge(_ guest: BenchGuest) throws {
-    let renew = { _ = try guest.tell(self.plan.collapses ? "fill-huge collapse" : "fill-huge") }
+    let renew = { _ = try guest.tell(self.plan.collapses ? "fill-anew collapse" : "fill-anew") }
     tell("huge pages")
     try renew()
     let share = try wholeShare(guest)

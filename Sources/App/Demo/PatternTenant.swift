@@ -68,7 +68,7 @@ enum PatternTenant {
       switch words.first {
       case "fill": inChunks(memory, upTo: numbers.first) { memory.fill($0) }
       case "fill-zeros": memory.fillZeros(everything)
-      case "fill-huge":
+      case "fill-anew":
         try memory.remove(everything)
         inChunks(memory) { memory.fill($0) }
         if words.last == "collapse" { memory.collapse() }

@@ -21,7 +21,7 @@ struct Latencies {
 }
 
 /// Touches a tenant's memory and times it: random pages, none twice, one read each; or hot ones, which it writes all the time.
-final class Toucher: @unchecked Sendable {  // what two threads share is guarded by `monitor`, and the thread's start and end
+final class Toucher: @unchecked Sendable {  // shared are `isWanted`, and what the join hands over
   /// One page in so many is hot.
   static let hotInterval = 20
   /// Between two touches of hot pages.
@@ -51,8 +51,8 @@ final class Toucher: @unchecked Sendable {  // what two threads share is guarded
     }
   }
 
-  /// - Parameter kind: "data", "zero" or "any" pages; or any, but those touches alone are told of that were page faults
-  ///   ("fault"), or for which the kernel read the disk ("disk").
+  /// - Parameter kind: "data", "zero" or "any" pages; or of data, but those touches alone are told of that were page
+  ///   faults ("fault"), or for which the kernel read the disk ("disk").
   func touch(
     _ kind: String, _ count: Int, pauseMicroseconds: UInt32, threads: Int
   ) throws(SystemError) -> [String: JSONValue] {
@@ -83,7 +83,7 @@ final class Toucher: @unchecked Sendable {  // what two threads share is guarded
     var taken: [UInt32] = []
     untouched.removeAll { page in
       let isZero = memory.kind(of: Int(page)) == .zero
-      let isOfKind = kind == "data" ? !isZero : kind == "zero" ? isZero : true
+      let isOfKind = kind == "any" || isZero == (kind == "zero")
       guard taken.count < count, isOfKind, !isHot || Int(page) % Self.hotInterval != 0 else { return false }
       taken.append(page)
       return true
