@@ -7,22 +7,13 @@ import Testing
 /// `swap-monitor bench` itself: every row is measured, and every page is right. How fast it is, no test asks.
 @Suite(.enabled(if: hasUserfaultfd), .serialized)
 struct BenchTests {
-  private func bench(_ options: [String]) throws -> (JSONValue, Int32?) {
-    let directory = try Directory.makeTemporary()
-    defer { rmdir(directory) }
-    let child = try ChildProcess(
-      executable: program, arguments: ["bench", "--json", "--swap-dir", directory] + options, keepsErrors: true)
-    let report = JSONValue.parse(Array((child.readLine() ?? "").utf8)) ?? .null
-    return (report, child.end())
-  }
-
   @Test func `every row is measured, and every page is right`() throws {
     let plot = "\(try Directory.makeTemporary())/plot.svg"
     defer {
       unlink(plot)
       rmdir(String(plot.dropLast("/plot.svg".count)))
     }
-    let (report, code) = try bench(["--memory", "32M", "--runs", "1", "--plot", plot])
+    let (report, code) = try report(["bench", "--memory", "32M", "--runs", "1", "--plot", plot])
     #expect(code == 0 && report["mismatched_pages"] == 0 && report["verified"] == true, "\(report)")
     let rows = report["rows"]?.elements ?? []
     let names = rows.compactMap { $0["name"]?.text }
@@ -43,14 +34,16 @@ struct BenchTests {
   }
 
   @Test func `rows can be chosen`() throws {
-    let (report, code) = try bench(["--memory", "16M", "--runs", "2", "--zero-run", "64", "--only", "move,trim-zero"])
+    let (report, code) = try report([
+      "bench", "--memory", "16M", "--runs", "2", "--zero-run", "64", "--only", "move,trim-zero",
+    ])
     #expect(code == 0)
     #expect(report["rows"]?.elements?.map { $0["name"] } == ["move", "trim-zero"])
   }
 
   @Test(.enabled(if: isRoot)) func `the kernel's swap is compared with, and huge pages are made`() throws {
     let options = ["--memory", "16M", "--runs", "1", "--only", "huge,kernel", "--compare", "kernel-swap", "--collapse"]
-    let (report, code) = try bench(options)
+    let (report, code) = try report(["bench"] + options)
     #expect(code == 0 && report["verified"] == true, "\(report)")
     let rows = report["rows"]?.elements ?? []
     #expect(rows.contains { $0["name"] == "kernel-out" && $0["limit"] != .null }, "\(report)")
@@ -58,7 +51,7 @@ struct BenchTests {
 
   @Test func `wrong words are a wrong use`() throws {
     for words in [["--runs", "0"], ["--memory", "1K"], ["--only", "x"], ["--compare", "x"], ["more"]] {
-      let (report, code) = try bench(words)
+      let (report, code) = try report(["bench"] + words)
       #expect(code == 2 && report["error"]?["code"] == "usage")
     }
   }

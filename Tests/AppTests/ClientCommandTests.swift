@@ -6,18 +6,12 @@ import Testing
 
 /// The command line before a real daemon, as scripts see it: no terminal anywhere.
 struct ClientCommandTests {
-  /// Everything that the program writes, and its exit code.
   private func run(_ words: [String], _ socketPath: String) throws -> (text: String, code: Int32?) {
-    let child = try start(words, socketPath)
-    var text = ""
-    while let line = child.readLine() { text += line + "\n" }
-    return (text, child.end())
+    try output([program] + words, environment: ["SWAP_MONITOR_SOCKET=\(socketPath)"])
   }
 
   private func start(_ words: [String], _ socketPath: String) throws -> ChildProcess {
-    try ChildProcess(
-      executable: "/bin/sh", arguments: ["-c", #"exec "$0" "$@" 2>&1"#, program] + words, keepsErrors: true,
-      environment: ["SWAP_MONITOR_SOCKET=\(socketPath)"])
+    try merged([program] + words, environment: ["SWAP_MONITOR_SOCKET=\(socketPath)"])
   }
 
   private func json(_ words: [String], _ socketPath: String) throws -> (reply: JSONValue, code: Int32?) {

@@ -62,10 +62,10 @@ struct TakeOverTests {
     _ = try tenant.ask("enable")
     var keeper = first.handle.pid
     for _ in 0..<3 {
-      let worker = try #require(children(of: keeper).first)
+      let worker = try #require(workers(of: keeper).first)
       kill(keeper, SIGKILL)
       // The same process becomes the keeper, and starts a worker.
-      try eventually("the worker has become the keeper") { !children(of: worker).isEmpty }
+      try eventually("the worker has become the keeper") { !workers(of: worker).isEmpty }
       keeper = worker
       let page = tenant.memory.pageCount / 2
       #expect(tenant.memory.mismatches(in: page..<(page + 3)) == 0)
@@ -79,12 +79,8 @@ struct TakeOverTests {
   }
 
   /// Those that do not only share their parent's descriptors.
-  private func children(of pid: Int32) -> [Int32] {
-    allChildren(of: pid).filter { readText("/proc/\($0)/comm")?.trimmingLine != "swap-monitor-fd" }
-  }
-
-  private func allChildren(of pid: Int32) -> [Int32] {
-    readText("/proc/\(pid)/task/\(pid)/children")?.split(separator: " ").compactMap { Int32($0) } ?? []
+  private func workers(of pid: Int32) -> [Int32] {
+    children(of: pid).filter { readText("/proc/\($0)/comm")?.trimmingLine != "swap-monitor-fd" }
   }
 
   /// Whether it is alive, and has that name.
@@ -98,7 +94,7 @@ struct TakeOverTests {
     func sharer() throws -> Int32 {
       var found: Int32?
       try eventually("somebody shares the worker's descriptors") {
-        found = allChildren(of: try daemon.worker).first { sharesDescriptors($0) }
+        found = children(of: try daemon.worker).first { sharesDescriptors($0) }
         return found != nil
       }
       return try #require(found)

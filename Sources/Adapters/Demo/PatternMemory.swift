@@ -159,19 +159,13 @@ package final class PatternMemory: @unchecked Sendable {
 
   private func expect(_ page: Int, into words: UnsafeMutablePointer<UInt64>) {
     let count = geometry.pageBytes / 8
-    var state = SplitMix.mix(seed &+ 1 ^ UInt64(page))
+    var random = RandomSequence(seed: SplitMix.mix(seed &+ 1 ^ UInt64(page)))
     switch kind(of: page) {
     case .zero: memset(words, 0, geometry.pageBytes)
     case .random:
-      for index in 0..<count {
-        state &+= SplitMix.increment
-        words[index] = SplitMix.mix(state)
-      }
+      for index in 0..<count { words[index] = random.next() }
     case .text:
-      for index in 0..<count {
-        state &+= SplitMix.increment
-        words[index] = Self.vocabulary[Int(SplitMix.mix(state) & 7)]
-      }
+      for index in 0..<count { words[index] = Self.vocabulary[Int(random.next() & 7)] }
       words[0] = UInt64(page)
     }
   }
@@ -202,9 +196,25 @@ private final class AlignedView: Sendable {
   }
 }
 
+/// Well mixed numbers that depend on a seed alone.
+package struct RandomSequence: Sendable {
+  private var state: UInt64
+
+  package init(seed: UInt64) { state = seed }
+
+  @inline(__always)
+  package mutating func next() -> UInt64 {
+    state &+= SplitMix.increment
+    return SplitMix.mix(state)
+  }
+
+  /// Below a bound.
+  package mutating func next(_ bound: UInt64) -> UInt64 { next() % bound }
+}
+
 /// Sebastiano Vigna's splitmix64: a small, fast sequence of well mixed words.
 package enum SplitMix {
-  package static let increment: UInt64 = 0x9E37_79B9_7F4A_7C15
+  fileprivate static let increment: UInt64 = 0x9E37_79B9_7F4A_7C15
 
   package static func mix(_ state: UInt64) -> UInt64 {
     var word = state &+ increment
