@@ -25,9 +25,7 @@ struct Main {
     case let error as UsageError: (code, message) = ("usage", error.message)
     case let error as Client.Failure: (code, message, reply) = (error.code, error.message, error.reply)
     case let error as Serve.Failure: (code, message) = ("failed", error.message)
-    case let error as Install.Failure: (code, message) = ("failed", error.message)
-    case let error as Demo.Failure: (code, message, reply) = ("failed", error.message, error.report)
-    case let error as Torture.Failure: (code, message, reply) = ("failed", error.message, error.report)
+    case let error as CommandFailure: (code, message, reply) = ("failed", error.message, error.report)
     default: (code, message) = ("failed", "\(error)")
     }
     if arguments.contains("--json") {
@@ -42,6 +40,9 @@ struct Main {
   private static func dispatch(_ arguments: [String]) throws {
     guard let command = arguments.first else { throw UsageError(message: "a command is missing") }
     let rest = Array(arguments.dropFirst())
+    if Help.commands.contains(command), try Arguments(rest, of: command).has("help") {
+      return Console.write(Help.text(of: command) + "\n")
+    }
     switch command {
     case "serve": try Serve.run(rest)
     case "worker": try Serve.runWorker(rest)
@@ -50,12 +51,11 @@ struct Main {
     case "assistant": try Assistant.run(rest)
     case "layout-version": Console.write("\(Keeper.layoutVersion)\n")
     case "demo": try Demo.run(rest)
-    case DemoTenant.command: try DemoTenant.run(rest)
+    case PatternTenant.command: try PatternTenant.run(rest)
     case "torture": try Torture.run(rest)
     case TortureTenant.command: try TortureTenant.run(rest)
     case "bench": try Bench.run(rest)
-    case BenchTenant.command: try BenchTenant.run(rest)
-    case BenchTenant.crowdCommand: try BenchTenant.runCrowd(rest)
+    case PatternTenant.crowdCommand: try PatternTenant.runCrowd(rest)
     case "list": try ClientCommands.list(rest)
     case "status": try ClientCommands.status(rest)
     case "upgrade": try ClientCommands.upgrade(rest)

@@ -7,25 +7,24 @@ import Testing
 /// `swap-monitor bench` itself: every row is measured, and every page is right. How fast it is, no test asks.
 @Suite(.enabled(if: hasUserfaultfd), .serialized)
 struct BenchTests {
-  private func bench(_ options: [String]) throws -> (JSONValue, Int32?) {
-    let directory = try Directory.makeTemporary()
-    defer { rmdir(directory) }
-    let child = try ChildProcess(
-      executable: program, arguments: ["bench", "--json", "--swap-dir", directory] + options, keepsErrors: true)
-    let report = JSONValue.parse(Array((child.readLine() ?? "").utf8)) ?? .null
-    return (report, child.end())
-  }
-
   @Test func `every row is measured, and every page is right`() throws {
     let plot = "\(try Directory.makeTemporary())/plot.svg"
     defer {
       unlink(plot)
       rmdir(String(plot.dropLast("/plot.svg".count)))
     }
-    let (report, code) = try bench(["--memory", "32M", "--runs", "1", "--plot", plot])
+    let (report, code) = try report(["bench", "--memory", "32M", "--runs", "1", "--plot", plot])
     #expect(code == 0 && report["mismatched_pages"] == 0 && report["verified"] == true, "\(report)")
     let rows = report["rows"]?.elements ?? []
-    #expect(rows.map { $0["name"]?.text } == BenchRow.all.map(\.name).filter { !$0.hasPrefix("kernel-") })
+    let names = rows.compactMap { $0["name"]?.text }
+    let hasHugePages = names.contains { $0.hasPrefix("huge-") }
+    let isLeftOut = { (name: String) in name.hasPrefix("kernel-") || name.hasPrefix("huge-") && !hasHugePages }
+    #expect(names == BenchRow.all.map(\.name).filter { !isLeftOut($0) })
+    #expect(hasHugePages || "\(report["notes"] ?? .null)".contains("shmem_enabled"), "\(report)")
+    for key in ["day", "kernel", "processor", "swap_filesystem", "shmem_huge_pages"] {
+      #expect(!["", "?"].contains(report["machine"]?[key]?.text ?? ""), "\(key): \(report)")
+    }
+    #expect(report["machine"]?["processors"]?.int ?? 0 > 0 && report["machine"]?["memory_bytes"]?.int ?? 0 > 0)
     for row in rows {
       let hasLimit = BenchRow.all.first { $0.name == row["name"]?.text }?.hasLimit
       #expect((row["limit"] != .null && row["ratio"] != .null) == hasLimit, "\(row)")
@@ -35,14 +34,24 @@ struct BenchTests {
   }
 
   @Test func `rows can be chosen`() throws {
-    let (report, code) = try bench(["--memory", "16M", "--runs", "2", "--zero-run", "64", "--only", "move,trim-zero"])
+    let (report, code) = try report([
+      "bench", "--memory", "16M", "--runs", "2", "--zero-run", "64", "--only", "move,trim-zero",
+    ])
     #expect(code == 0)
     #expect(report["rows"]?.elements?.map { $0["name"] } == ["move", "trim-zero"])
   }
 
+  @Test(.enabled(if: isRoot)) func `the kernel's swap is compared with, and huge pages are made`() throws {
+    let options = ["--memory", "16M", "--runs", "1", "--only", "huge,kernel", "--compare", "kernel-swap", "--collapse"]
+    let (report, code) = try report(["bench"] + options)
+    #expect(code == 0 && report["verified"] == true, "\(report)")
+    let rows = report["rows"]?.elements ?? []
+    #expect(rows.contains { $0["name"] == "kernel-out" && $0["limit"] != .null }, "\(report)")
+  }
+
   @Test func `wrong words are a wrong use`() throws {
     for words in [["--runs", "0"], ["--memory", "1K"], ["--only", "x"], ["--compare", "x"], ["more"]] {
-      let (report, code) = try bench(words)
+      let (report, code) = try report(["bench"] + words)
       #expect(code == 2 && report["error"]?["code"] == "usage")
     }
   }

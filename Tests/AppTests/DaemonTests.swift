@@ -31,8 +31,8 @@ struct DaemonTests {
     reply = try ask("out")
     #expect(reply["state"] == "Active" && metric(reply, "staging_pages") == 0)
     #expect(try #require(metric(reply, "swap_pages")) > Self.pages / 2)
-    tenant.process.writeLine("cool")
-    _ = try tenant.answer("touches")
+    tenant.process.writeLine("end")
+    _ = try tenant.answer("max")
     #expect(try tenant.mismatches() == 0)
     reply = try ask("enable")
     reply = try ask("trim")
@@ -62,8 +62,8 @@ struct DaemonTests {
       let reply = try client.exchange(["op": .string(op), "tenant": name, "wait": .bool(state >> 40 & 1 == 0)])
       #expect(["wrong-state", "aborted", nil].contains(code(reply)), "\(op): \(reply)")
     }
-    tenant.process.writeLine("cool")
-    _ = try tenant.answer("touches")
+    tenant.process.writeLine("end")
+    _ = try tenant.answer("max")
     #expect(try one.ask(["op": "disable", "tenant": name, "wait": true])["state"] == "Ready")
     #expect(try tenant.mismatches() == 0)
   }

@@ -79,11 +79,8 @@ struct DiskTests {
   private func filledSwapFile(of daemon: Daemon) throws -> Descriptor {
     for number in 3..<256 {
       let path = "/proc/\(daemon.process.handle.pid)/fd/\(number)"
-      var target = [CChar](repeating: 0, count: 512)
-      let count = readlink(path, &target, target.count)
-      guard count > 0 else { continue }
-      let text = String(decoding: target[0..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
-      guard text.hasPrefix(daemon.swapDirectory), text.hasSuffix("(deleted)") else { continue }
+      guard let target = linkTarget(path), target.hasPrefix(daemon.swapDirectory), target.hasSuffix("(deleted)")
+      else { continue }
       let file = Descriptor(owning: open(path, O_RDWR))
       if lseek(file.raw, 0, SEEK_END) > 0 { return file }
     }

@@ -96,20 +96,15 @@ final class Daemon {
 
   /// The open descriptors of keeper and worker.
   var descriptorCount: Int {
-    var count = 0
-    for pid in [process.handle.pid, (try? worker) ?? -1] {
-      guard let listing = opendir("/proc/\(pid)/fd") else { return -1 }
-      defer { closedir(listing) }
-      while readdir(listing) != nil { count += 1 }
+    [process.handle.pid, (try? worker) ?? -1].reduce(0) {
+      $0 + (numberedEntries(of: "/proc/\($1)/fd")?.count ?? -10_000)
     }
-    return count
   }
 }
 
 /// A process's children whose first argument is that.
 func children(of pid: Int32, running command: String) -> [Int32] {
-  let all = readText("/proc/\(pid)/task/\(pid)/children")?.split(separator: " ").compactMap { Int32($0) } ?? []
-  return all.filter { child in
+  children(of: pid).filter { child in
     let words = (readText("/proc/\(child)/cmdline") ?? "").split(separator: "\0")
     return words.count > 1 && words[1] == command
   }
@@ -122,7 +117,7 @@ final class TenantProcess {
 
   /// - Parameter group: it takes its memory in there from the start.
   init(_ daemon: Daemon, pages: Int, seed: UInt64 = 7, group: LimitedGroup? = nil) throws {
-    let words = [DemoTenant.command, daemon.socketPath, "\(pages)", "\(seed)"]
+    let words = [PatternTenant.command, daemon.socketPath, Self.name, "\(pages)", "\(seed)"]
     process = try ChildProcess(
       executable: group == nil ? program : "/bin/sh", arguments: group?.joining([program] + words) ?? words,
       keepsErrors: true,
@@ -199,6 +194,34 @@ func eventually(_ what: String, limitSeconds: Int = 60, _ condition: () throws -
     usleep(5000)
   }
   throw Complaint("it did not come to pass that \(what)")
+}
+
+/// Everything that a program writes, and its exit code.
+func output(_ words: [String], environment: [String] = []) throws -> (text: String, code: Int32?) {
+  let child = try merged(words, environment: environment)
+  var text = ""
+  while let line = child.readLine() { text += line + "\n" }
+  return (text, child.end())
+}
+
+/// A program whose standard error goes where its standard output goes.
+func merged(_ words: [String], environment: [String] = []) throws -> ChildProcess {
+  try ChildProcess(
+    executable: "/bin/sh", arguments: ["-c", #"exec "$@" 2>&1"#, "sh"] + words, keepsErrors: true,
+    environment: environment)
+}
+
+/// What one of our commands reports with --json, with a swap directory of its own unless it is given one; and its exit code.
+func report(_ words: [String], swapDirectory: String? = nil) throws -> (JSONValue, Int32?) {
+  let directory = try Directory.makeTemporary()
+  defer { rmdir(directory) }
+  let child = try ChildProcess(
+    executable: program, arguments: words + ["--json", "--swap-dir", swapDirectory ?? directory], keepsErrors: true)
+  return (JSONValue.parse(Array((child.readLine() ?? "").utf8)) ?? .null, child.end())
+}
+
+func children(of pid: Int32) -> [Int32] {
+  readText("/proc/\(pid)/task/\(pid)/children")?.split(separator: " ").compactMap { Int32($0) } ?? []
 }
 
 /// The code of a refused request.

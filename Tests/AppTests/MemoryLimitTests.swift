@@ -32,8 +32,8 @@ struct MemoryLimitTests {
       #expect(out["state"] == "Active" && out["partial"] == nil && out["warnings"] == nil, "\(out)")
       #expect(metric(out, "staging_pages") == 0)
       #expect(metric(out, "swap_pages") > Self.pages / 2)
-      tenant.process.writeLine("cool")
-      _ = try tenant.answer("touches")
+      tenant.process.writeLine("end")
+      _ = try tenant.answer("max")
       #expect(try tenant.mismatches() == 0)
     }
     #expect(try ask("disable", client)["state"] == "Ready")

@@ -29,15 +29,8 @@ struct PythonClientTests {
     ])
   func `it finds all its bytes right`(_ name: String) throws {
     let daemon = try Daemon()
-    try expectVerified(name, daemon.socketPath)
+    try expectVerified(name, [daemon.socketPath])
   }
-}
-
-/// Keeper and worker, killed in one blow under a service manager that keeps descriptors, which the script plays.
-@Suite(.enabled(if: hasUserfaultfd))
-struct ServiceManagerTests {
-  @Test(.enabled(if: python != nil, "python3 is not installed"))
-  func `the next daemon goes on with what was kept`() throws { try expectVerified("service_manager.py", program) }
 }
 
 /// Several users before one daemon. Only root can be all of them.
@@ -46,21 +39,26 @@ struct UserTests {
   @Test(.enabled(if: python != nil, "python3 is not installed"))
   func `users are kept apart, and none takes everything`() throws {
     let daemon = try Daemon(["--socket-mode", "0666"])
-    try expectVerified("users.py", daemon.socketPath)
+    try expectVerified("users.py", [daemon.socketPath])
   }
 }
 
 /// The command line on a terminal, before a daemon that the script plays.
 struct TerminalTests {
   @Test(.enabled(if: python != nil, "python3 is not installed"))
-  func `progress, Ctrl-C and the watch`() throws { try expectVerified("terminal.py", program) }
+  func `progress, Ctrl-C and the watch`() throws { try expectVerified("terminal.py", [program]) }
 }
 
 /// The daemon as a service, before a manager that the script plays.
 struct PlayedServiceTests {
   @Test(.enabled(if: python != nil && hasUserfaultfd, "python3 is not installed"))
   func `activation, readiness, watchdog, and another life with the descriptors that were kept`() throws {
-    try expectVerified("service.py", program)
+    try expectVerified("service.py", [program, "life"])
+  }
+
+  @Test(.enabled(if: python != nil && hasUserfaultfd, "python3 is not installed"))
+  func `keeper and worker die in one blow: the next daemon goes on with what was kept`() throws {
+    try expectVerified("service.py", [program, "deaths"])
   }
 }
 
@@ -68,9 +66,9 @@ func clientPath(_ name: String) -> String {
   #filePath.split(separator: "/").dropLast(2).reduce("") { "\($0)/\($1)" } + "/Clients/\(name)"
 }
 
-private func expectVerified(_ name: String, _ argument: String) throws {
+private func expectVerified(_ name: String, _ arguments: [String]) throws {
   let child = try ChildProcess(
-    executable: try #require(python), arguments: ["-B", clientPath(name), argument], keepsErrors: true)
+    executable: try #require(python), arguments: ["-B", clientPath(name)] + arguments, keepsErrors: true)
   #expect(child.readLine() == "verified")
   #expect(child.end() == 0)
 }

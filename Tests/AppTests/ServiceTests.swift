@@ -15,37 +15,46 @@ struct ServiceTests {
     return found
   }
 
-  private func run(_ words: [String]) throws -> (text: String, code: Int32?) {
-    let child = try ChildProcess(
-      executable: "/bin/sh", arguments: ["-c", #"exec "$@" 2>&1"#, "sh"] + words, keepsErrors: true)
-    var text = ""
-    while let line = child.readLine() { text += line + "\n" }
-    return (text, child.end())
-  }
-
   /// What is installed below a directory of its own, which `body` is given.
   private func installed(_ body: (String) throws -> Void) throws {
     let root = try Directory.makeTemporary()
-    defer { _ = try? run(["rm", "-r", root]) }
-    let (text, code) = try run([program, "install", "--root", root])
+    defer { _ = try? output(["rm", "-r", root]) }
+    let (text, code) = try output([program, "install", "--root", root])
     #expect(code == 0 && text.contains("wrote  \(root)/usr/local/bin/swap-monitor\n"), "\(text)")
     try body(root)
   }
 
   // MARK: Options
 
-  @Test(arguments: Help.commands.sorted()) func `help tells of every option there is, and of no other`(
+  @Test(arguments: Help.commands.sorted()) func `help tells what each option does, and all are taken`(
     _ command: String
-  ) {
+  ) throws {
     let options = HelpText(Help.text(of: command)).options
-    let parsed = CommandOptions.of(command)
-    let hidden = CommandOptions.hidden
-    #expect(Set(options.filter { $0.value != nil }.map(\.name)) == parsed.valued.subtracting(hidden))
-    #expect(
-      Set(options.filter { $0.value == nil }.map(\.name)).union(["help"])
-        == parsed.flags.subtracting(hidden).union(["help"]))
     #expect(options.allSatisfy { !$0.text.isEmpty })
     #expect(Help.main.contains("\n  \(command) "), "the list of commands lacks it")
+    for option in options {
+      let arguments = try Arguments(["--\(option.name)"] + (option.value == nil ? [] : ["value"]), of: command)
+      #expect(arguments.has(option.name) && arguments.words.isEmpty)
+    }
+    #expect(throws: UsageError.self) { try Arguments(["--no-such-option"], of: command) }
+  }
+
+  @Test(
+    arguments: [
+      ("serve", ["socket-mode", "keep-free", "swap-total-limit", "log-level"], ["end-with-parent", "activated"]),
+      ("torture", ["seconds", "seed", "canary"], ["live", "no-kill", "stalls", "disk-trouble", "json"]),
+      ("bench", ["memory", "zero-run", "compare", "plot"], ["json", "collapse"]),
+      ("attach", ["name", "freeze", "qmp", "region"], ["dry-run", "json"]),
+      ("enable", ["socket"], ["accept-dma-risk", "accept-strange-mappings", "json", "help"]),
+      ("disable", ["socket"], ["no-wait", "slow-file-cleanup"]), ("unregister", ["socket"], ["json"]),
+      ("status", ["interval"], ["watch"]), ("install", ["prefix", "root"], ["dry-run", "uninstall"]),
+    ] as [(String, [String], [String])])
+  func `options are those that the help tells of`(_ command: String, _ valued: [String], _ flags: [String]) {
+    let options = CommandOptions(of: command)
+    #expect(options.valued.isSuperset(of: valued) && options.flags.isSuperset(of: flags), "\(options)")
+    #expect(options.valued.isDisjoint(with: options.flags))
+    #expect(command == "torture" || !options.valued.contains("canary"))
+    #expect(command != "unregister" || !options.flags.contains("no-wait"))
   }
 
   @Test func `the manual has every command and option`() {
@@ -90,7 +99,7 @@ struct ServiceTests {
       let script =
         Completions.bash + "COMP_WORDS=(\(words.map { "'\($0)'" }.joined(separator: " ")))\n"
         + "COMP_CWORD=\(words.count - 1)\n_swap_monitor\nprintf '%s\\n' \"${COMPREPLY[@]}\""
-      return Set(try run([bash, "-c", script]).text.split(separator: "\n").map(String.init))
+      return Set(try output([bash, "-c", script]).text.split(separator: "\n").map(String.init))
     }
     #expect(try complete(["swap-monitor", ""]) == Help.commands.union(["help", "--help", "--version"]))
     #expect(try complete(["swap-monitor", "serve", "--log-level", "d"]) == ["debug"])
@@ -105,7 +114,7 @@ struct ServiceTests {
       guard let path = Self.path(of: shell) else { continue }
       try installed { root in
         let file = shell == "zsh" ? "zsh/site-functions/_swap-monitor" : "fish/vendor_completions.d/swap-monitor.fish"
-        let (output, code) = try run([path, "-n", "\(root)/usr/local/share/\(file)"])
+        let (output, code) = try output([path, "-n", "\(root)/usr/local/share/\(file)"])
         #expect(code == 0 && output.isEmpty, "\(output)")
       }
       for command in Help.commands {
@@ -114,7 +123,7 @@ struct ServiceTests {
     }
     guard let fish = Self.path(of: "fish") else { return }
     let script = Completions.fish + "complete -C 'swap-monitor install --'"
-    let words = try run([fish, "--no-config", "-c", script]).text.split(separator: "\n").map {
+    let words = try output([fish, "--no-config", "-c", script]).text.split(separator: "\n").map {
       $0.prefix { $0 != "\t" }
     }
     #expect(Set(words) == ["--prefix", "--root", "--dry-run", "--uninstall", "--json", "--help"])
@@ -127,8 +136,8 @@ struct ServiceTests {
     try installed { root in
       // The program stands elsewhere than the unit says.
       let units = "\(root)/usr/local/lib/systemd/system"
-      _ = try run(["sed", "-i", "s#/usr/local/bin#\(root)/usr/local/bin#", "\(units)/swap-monitor.service"])
-      let (text, code) = try run([
+      _ = try output(["sed", "-i", "s#/usr/local/bin#\(root)/usr/local/bin#", "\(units)/swap-monitor.service"])
+      let (text, code) = try output([
         analyze, "verify", "--man=no", "\(units)/swap-monitor.service", "\(units)/swap-monitor.socket",
       ])
       #expect(code == 0 && !text.contains("swap-monitor"), "\(text)")
@@ -138,22 +147,22 @@ struct ServiceTests {
   @Test func `man understands the manual`() throws {
     guard let man = Self.path(of: "man") else { return }
     try installed { root in
-      let (text, code) = try run([man, "--warnings", "-l", "\(root)/usr/local/share/man/man8/swap-monitor.8"])
+      let (text, code) = try output([man, "--warnings", "-l", "\(root)/usr/local/share/man/man8/swap-monitor.8"])
       #expect(code == 0 && text.contains("--swap-total-limit SIZE") && !text.contains(": warning: "), "\(text)")
     }
   }
 
   @Test func `installing again changes nothing, and uninstalling removes all`() throws {
     try installed { root in
-      let again = try run([program, "install", "--root", root]).text
+      let again = try output([program, "install", "--root", root]).text
       let lines = again.split(separator: "\n").filter { $0.contains(root) }
       #expect(lines.count == 8 && lines.allSatisfy { $0.hasPrefix("unchanged") }, "\(again)")
-      #expect(try run(["\(root)/usr/local/bin/swap-monitor", "--version"]).code == 0)
-      let dry = try run([program, "install", "--root", root, "--dry-run", "--uninstall"]).text
+      #expect(try output(["\(root)/usr/local/bin/swap-monitor", "--version"]).code == 0)
+      let dry = try output([program, "install", "--root", root, "--dry-run", "--uninstall"]).text
       #expect(dry.contains("would remove  \(root)/usr/local/bin/swap-monitor"), "\(dry)")
-      let (text, code) = try run([program, "install", "--root", root, "--uninstall"])
+      let (text, code) = try output([program, "install", "--root", root, "--uninstall"])
       #expect(code == 0 && text.split(separator: "\n").filter { $0.hasPrefix("removed") }.count == 8, "\(text)")
-      #expect(try run(["find", root, "-type", "f"]).text.isEmpty)
+      #expect(try output(["find", root, "-type", "f"]).text.isEmpty)
     }
   }
 
@@ -164,12 +173,12 @@ struct ServiceTests {
       (["--root", "/proc/nowhere"], "as root", 1), (["more"], "unexpected", 2),
     ] as [([String], String, Int32)])
   func `what can't be is refused`(_ words: [String], _ expected: String, _ code: Int32) throws {
-    let (text, exitCode) = try run([program, "install"] + words)
+    let (text, exitCode) = try output([program, "install"] + words)
     #expect(exitCode == code && text.contains(expected), "\(text)")
   }
 
   @Test func `another prefix has its units in etc`() throws {
-    let (text, code) = try run([program, "install", "--prefix", "/opt/swap/", "--dry-run"])
+    let (text, code) = try output([program, "install", "--prefix", "/opt/swap/", "--dry-run"])
     #expect(code == 0 && text.contains("/opt/swap/bin/swap-monitor\n"), "\(text)")
     #expect(text.contains("  /etc/systemd/system/swap-monitor.socket\n") && text.contains("  /etc/udev/rules.d/"))
     #expect(ServiceFiles.service(program: "/opt/x").contains("\nExecStart=/opt/x serve\n"))

@@ -82,10 +82,6 @@ struct TakeOverTests {
     first.end()
   }
 
-  private func allChildren(of pid: Int32) -> [Int32] {
-    readText("/proc/\(pid)/task/\(pid)/children")?.split(separator: " ").compactMap { Int32($0) } ?? []
-  }
-
   /// Whether it is alive, and has that name.
   private func sharesDescriptors(_ pid: Int32) -> Bool {
     let stat = readText("/proc/\(pid)/stat") ?? ""
@@ -97,7 +93,7 @@ struct TakeOverTests {
     func sharer() throws -> Int32 {
       var found: Int32?
       try eventually("somebody shares the worker's descriptors") {
-        found = allChildren(of: try daemon.worker).first { sharesDescriptors($0) }
+        found = children(of: try daemon.worker).first { sharesDescriptors($0) }
         return found != nil
       }
       return try #require(found)

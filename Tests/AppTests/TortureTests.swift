@@ -8,16 +8,8 @@ import Testing
 /// `swap-monitor torture` itself: that it finds nothing where nothing is wrong, and everything else.
 @Suite(.enabled(if: hasUserfaultfd), .serialized)
 struct TortureTests {
-  /// - Returns: its report, and its exit code.
   private func torture(_ options: [String], swapDirectory: String? = nil) throws -> (JSONValue, Int32?) {
-    let directory = try Directory.makeTemporary()
-    defer { rmdir(directory) }
-    let child = try ChildProcess(
-      executable: program,
-      arguments: ["torture", "--json", "--memory", "16M", "--swap-dir", swapDirectory ?? directory] + options,
-      keepsErrors: true)
-    let report = JSONValue.parse(Array((child.readLine() ?? "").utf8)) ?? .null
-    return (report, child.end())
+    try report(["torture", "--memory", "16M"] + options, swapDirectory: swapDirectory)
   }
 
   @Test func `the worker is killed, and nothing is lost`() throws {
@@ -67,7 +59,7 @@ struct TortureTests {
     let daemon = try Daemon()
     let geometry = try #require(Machine.pageGeometry())
     let bytes = 64 << 20
-    let (board, memory) = (try TortureBoard(), try TortureMemory.makeFile(bytes: bytes))
+    let (board, memory) = (try TortureBoard(), try PatternMemory.makeFile(bytes: bytes))
     var processes: [ChildProcess] = []
     defer { for process in processes { process.end(signal: SIGKILL) } }
     for number in 0..<TortureLayout.processes {

@@ -53,14 +53,14 @@ package final class BareMemory: @unchecked Sendable {  // threads work on ranges
 
   // MARK: Registering
 
-  package func register() throws(SystemError) {
+  /// Faults wait for somebody to serve them meanwhile.
+  package func registered<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws -> Result {
     var request = uffdio_register(range: everything, mode: UFFD.REGISTER_MODE_MISSING)
     _ = try checked("UFFDIO_REGISTER") { ioctl(userfaultfd.raw, UFFD.UFFDIO_REGISTER, &request) }
-  }
-
-  package func unregister() throws(SystemError) {
+    let result = try body()
     var range = everything
     _ = try checked("UFFDIO_UNREGISTER") { ioctl(userfaultfd.raw, UFFD.UFFDIO_UNREGISTER, &range) }
+    return result
   }
 
   private var everything: uffdio_range { uffdio_range(start: address, len: UInt64(bytes)) }

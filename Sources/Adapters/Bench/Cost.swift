@@ -30,6 +30,15 @@ package struct Cost: Sendable {
     return sum
   }
 
+  /// Page faults of the calling thread (getrusage(2)).
+  ///
+  /// - Parameter thatReadTheDisk: those alone for which the kernel did so itself.
+  package static func faults(thatReadTheDisk: Bool) -> Int {
+    var usage = rusage()
+    getrusage(RUSAGE_THREAD, &usage)
+    return usage.ru_majflt + (thatReadTheDisk ? 0 : usage.ru_minflt)
+  }
+
   private static func read(_ clock: clockid_t) -> UInt64 {
     var time = timespec()
     return clock_gettime(clock, &time) == 0 ? UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec) : 0

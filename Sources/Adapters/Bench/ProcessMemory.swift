@@ -44,19 +44,8 @@ package struct ProcessMemory {
 
   /// The paths of its descriptors whose targets are as asked.
   private func files(_ isAsked: (String) -> Bool) -> [String] {
-    guard let directory = opendir("/proc/\(pid)/fd") else { return [] }
-    defer { closedir(directory) }
-    var found: [String] = []
-    while let entry = readdir(directory) {
-      // Safety: d_name is a C string inside the entry, which lives until the next readdir.
-      let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-      let path = "/proc/\(pid)/fd/\(name)"
-      var target = [CChar](repeating: 0, count: 256)
-      let count = readlink(path, &target, target.count)
-      let text = target.prefix(max(0, count)).map { UInt8(bitPattern: $0) }
-      if isAsked(String(decoding: text, as: UTF8.self)) { found.append(path) }
-    }
-    return found
+    (numberedEntries(of: "/proc/\(pid)/fd") ?? []).map { "/proc/\(pid)/fd/\($0)" }
+      .filter { linkTarget($0).map(isAsked) == true }
   }
 
   /// Empties the page cache of what is clean, as far as we may.

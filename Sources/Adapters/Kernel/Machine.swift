@@ -31,18 +31,6 @@ package enum Machine {
   /// What ps(1) and pgrep(1) call this process; for a program that was executed as /proc/self/exe. Of the main thread.
   package static func nameProcess(_ name: String) { pthread_setname_np(pthread_self(), name) }
 
-  /// Processors, memory and kernel in a few words.
-  package static var description: String {
-    let model = readText("/proc/cpuinfo")?.split(separator: "\n").first { $0.hasPrefix("model name") }
-    let name = model?.split(separator: ":").last.map { $0.trimmingLine } ?? "processors"
-    var kernel = utsname()
-    uname(&kernel)
-    // Safety: release is a C string inside the structure.
-    let release = withUnsafeBytes(of: &kernel.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-    let bytes = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
-    return "\(sysconf(Int32(_SC_NPROCESSORS_ONLN))) × \(name), \(bytes >> 20) MiB of RAM, Linux \(release)"
-  }
-
   /// Asks for the processor before others, for a process that holds somebody up; in vain where that is not permitted.
   package static func hurry() { setpriority(__priority_which_t(UInt32(PRIO_PROCESS.rawValue)), 0, -20) }
 

@@ -11,15 +11,6 @@ package final class TortureMemory: Sendable {
   package var address: UInt64 { UInt64(UInt(bitPattern: mapping.address)) }
   package var bytes: Int { mapping.count }
 
-  /// What all its processes map.
-  package static func makeFile(bytes: Int) throws(SystemError) -> Descriptor {
-    let flags = UInt32(MFD_CLOEXEC) | UInt32(MFD_ALLOW_SEALING)
-    let file = Descriptor(owning: try checked("memfd_create") { memfd_create("swap-monitor-torture", flags) })
-    try checked("sizing the guest memory") { ftruncate(file.raw, bytes) }
-    try checked("sealing the guest memory") { fcntl(file.raw, F_ADD_SEALS, F_SEAL_SHRINK) }
-    return file
-  }
-
   /// - Parameter path: leads to the file: /proc/PID/fd/NUMBER of who made it.
   package init(path: String, layout: TortureLayout) throws(SystemError) {
     file = Descriptor(owning: try checked("opening the guest memory") { open(path, O_RDWR | O_CLOEXEC) })

@@ -14,7 +14,7 @@ package final class TortureWriter: @unchecked Sendable {  // used by one thread 
   private let shared: [UInt32]
   /// What this writer's counters are, by page.
   private let counters: UnsafeMutablePointer<UInt64>
-  private var random: UInt64
+  private var random: RandomSequence
   private var canary: Canary?
   /// Writes now and then, and notes how long each write takes while memory moves.
   private let isPaced: Bool
@@ -38,7 +38,7 @@ package final class TortureWriter: @unchecked Sendable {  // used by one thread 
     self.isPaced = isPaced
     area = memory.layout.area(of: number)
     shared = memory.layout.shared
-    random = SplitMix.mix(memory.layout.seed &+ UInt64(number))
+    random = RandomSequence(seed: SplitMix.mix(memory.layout.seed &+ UInt64(number)))
     counters = .allocate(capacity: memory.layout.pageCount)
     counters.initialize(repeating: 0, count: memory.layout.pageCount)
   }
@@ -62,12 +62,12 @@ package final class TortureWriter: @unchecked Sendable {  // used by one thread 
 
   /// Most go to few pages, so that there are many of them; one goes to any page.
   private func round() {
-    if rounds % Self.hotRounds == 0 { hotStart = Int(next() % UInt64(shared.count)) }
+    if rounds % Self.hotRounds == 0 { hotStart = Int(random.next() % UInt64(shared.count)) }
     for _ in 1..<Self.roundIncrements {
-      let page = Int(shared[(hotStart + Int(next() % Self.hotPages)) % shared.count])
+      let page = Int(shared[(hotStart + Int(random.next() % Self.hotPages)) % shared.count])
       if isPaced { incrementPaced(page) } else { increment(page) }
     }
-    increment(Int(shared[Int(next() % UInt64(shared.count))]))
+    increment(Int(shared[Int(random.next() % UInt64(shared.count))]))
     rounds += 1
     board[.increments, number] += UInt64(Self.roundIncrements)
     if rounds == Self.canaryRound { sing() }
@@ -106,18 +106,18 @@ package final class TortureWriter: @unchecked Sendable {  // used by one thread 
   /// Pages of its own: some get new content, some lose it all.
   private func remove() throws(SystemError) {
     for _ in 0..<8 {
-      let page = area.lowerBound + Int(next() % UInt64(area.count))
+      let page = area.lowerBound + Int(random.next() % UInt64(area.count))
       let word = memory.word(page, TortureLayout.firstCounter + number)
       let found = word.pointee.load(ordering: .relaxed)
       if found != counters[page] { lose(page, expected: counters[page], found: found) }
-      counters[page] = next() | 1
+      counters[page] = random.next() | 1
       word.pointee.store(counters[page], ordering: .relaxed)
     }
-    let start = area.lowerBound + Int(next() % UInt64(area.count))
-    let pages = start..<min(start + 1 + Int(next() % Self.longestRemoval), area.upperBound)
+    let start = area.lowerBound + Int(random.next() % UInt64(area.count))
+    let pages = start..<min(start + 1 + Int(random.next() % Self.longestRemoval), area.upperBound)
     if canary == .zeros, rounds > Self.canaryRound { canary = nil } else { try memory.remove(pages) }
     for page in pages { counters[page] = 0 }
-    let page = pages.lowerBound + Int(next() % UInt64(pages.count))
+    let page = pages.lowerBound + Int(random.next() % UInt64(pages.count))
     for index in 0..<memory.wordsPerPage { check(page, index, 0) }
     board[.removals, number] += UInt64(pages.count)
   }
@@ -183,11 +183,5 @@ package final class TortureWriter: @unchecked Sendable {  // used by one thread 
     case .constant: memory.word(page, 0).pointee.store(1 << 40, ordering: .relaxed)
     case .zeros, .hang, nil: break
     }
-  }
-
-  @inline(__always)
-  private func next() -> UInt64 {
-    random &+= SplitMix.increment
-    return SplitMix.mix(random)
   }
 }

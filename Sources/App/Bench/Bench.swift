@@ -3,52 +3,23 @@ internal import Domain
 
 /// `swap-monitor bench`: a daemon and a tenant of its own, each kind of work, and beside it what this machine can do at best.
 enum Bench {
-  typealias Failure = Demo.Failure
-
-  private static let defaultBytes: UInt64 = 1 << 30
-  private static let smallestBytes: UInt64 = 16 << 20
-  private static let defaultRuns = 5
-
   static func run(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "bench")
-    if arguments.has("help") { return Console.write(Help.bench + "\n") }
-    try arguments.expectWords(0...0, "")
-    guard let geometry = Machine.pageGeometry() else {
-      throw Failure(message: "this machine's page size is not a power of two")
-    }
-    let bytes = try arguments.size("memory") ?? defaultBytes
-    guard bytes >= smallestBytes, bytes < 1 << 40 else {
-      throw UsageError(
-        message: "--memory: \(ByteSize.text(bytes)); between \(ByteSize.text(smallestBytes)) and 1 TiB is right")
-    }
+    let arguments = try Arguments(words, of: "bench", takes: 0...0)
+    let (geometry, pageCount) = try arguments.memory(standard: 1 << 30, 16 << 20..<1 << 40)
     let plan = BenchPlan(
-      pageCount: geometry.pages(inBytes: bytes), runs: try number("runs", 1...1000, arguments) ?? defaultRuns,
-      zeroRun: try number("zero-run", 1...64, arguments), rows: try rows(arguments))
-    let stage = try BenchStage(swapDirectory: arguments.value("swap-dir"), geometry: geometry)
+      geometry: geometry, pageCount: pageCount, runs: try arguments.number("runs", 1...1000) ?? 5,
+      zeroRun: try arguments.number("zero-run", 1...64), collapses: arguments.has("collapse"),
+      rows: try rows(arguments))
+    let stage = try Stage(arguments)
     defer { stage.end() }
     let run = BenchRun(plan: plan, stage: stage, showsProgress: !arguments.has("json") && Console.isTerminal)
-    let figures = try run.play()
+    try run.play()
     ProgressLine.erase()
-    let report = BenchReport(plan: plan, figures: figures, mismatches: run.mismatches)
+    let report = BenchReport(run, MachineDescription(swapDirectory: stage.swapDirectory))
     if let path = arguments.value("plot") { try Directory.writeFile(path, BenchPlot(report).svg) }
-    // One JSON object in all: a failure takes the report along.
-    if report.mismatches == 0 || !arguments.has("json") {
-      if arguments.has("json") { ClientCommands.printJSON(report.json) } else { Console.write(report.text) }
-    }
-    guard report.mismatches == 0 else {
-      throw Failure(message: "\(report.mismatches) pages came back wrong", report: report.json)
-    }
-  }
-
-  private static func number(_ name: String, _ allowed: ClosedRange<Int>, _ arguments: Arguments) throws(UsageError)
-    -> Int?
-  {
-    guard let text = arguments.value(name) else { return nil }
-    guard let number = Int(text), allowed.contains(number) else {
-      throw UsageError(
-        message: "--\(name): \"\(text)\"; a number from \(allowed.lowerBound) to \(allowed.upperBound) is right")
-    }
-    return number
+    try arguments.conclude(
+      report.json, report.text,
+      complaint: report.mismatches == 0 ? nil : "\(report.mismatches) pages came back wrong")
   }
 
   /// Those that were asked for, by their names or how these begin.
@@ -69,10 +40,13 @@ enum Bench {
 
 /// What is to be measured.
 struct BenchPlan {
+  let geometry: PageGeometry
   let pageCount: Int
   let runs: Int
   /// How many zero pages lie together; nil: one, and 64 for trim besides.
   let zeroRun: Int?
+  /// Huge pages are made where the kernel's setting gives none.
+  let collapses: Bool
   let rows: [BenchRow]
 
   /// Touches of one kind in a run.

@@ -1,57 +1,72 @@
 internal import Adapters
 internal import Domain
 
-/// A tenant process as the benchmark sees it: what it is told to do, and its memory for bare loops.
-final class BenchGuest {
-  let name: String
+/// The benchmark's tenant, and its memory for bare loops.
+struct BenchGuest {
+  let tenant: PatternGuest
   let bare: BareMemory
-  let pageCount: Int
   private let zeroRun: Int
-  private let process: ChildProcess
+  var name: String { tenant.name }
+  var pageCount: Int { tenant.pageCount }
 
-  init(named name: String, socket: String, pageCount: Int, zeroRun: Int, geometry: PageGeometry) throws {
-    process = try ChildProcess(
-      arguments: [BenchTenant.command, socket, name, "\(pageCount)", "\(zeroRun)"], keepsErrors: true)
-    guard let answer = process.readLine().flatMap({ JSONValue.parse(Array($0.utf8)) }),
-      let address = answer["address"]?.int, let memory = answer["memory"]?.int, let control = answer["userfaultfd"]?.int
-    else { throw Bench.Failure(message: "a tenant process could not start") }
+  private static let seed: UInt64 = 0xABCD
+
+  init(
+    named name: String, _ stage: Stage, pageCount: Int, zeroRun: Int, advice: PatternMemory.Advice,
+    geometry: PageGeometry
+  ) throws {
+    let tenant = try PatternGuest(
+      named: name, stage, pageCount: pageCount, ["\(Self.seed)", "\(zeroRun)", advice.rawValue])
+    func number(_ key: String) -> Int { tenant.registered[key]?.int ?? 0 }
     bare = try BareMemory(
-      of: process.handle, userfaultfd: control, memory: memory, address: UInt64(address), pageCount: pageCount,
-      geometry: geometry)
-    self.name = name
-    self.pageCount = pageCount
+      of: tenant.handle, userfaultfd: number("userfaultfd"), memory: number("memory"),
+      address: UInt64(number("address")), pageCount: pageCount, geometry: geometry)
+    self.tenant = tenant
     self.zeroRun = zeroRun
   }
 
-  var handle: ProcessHandle { process.handle }
-
-  /// It is forgotten at once.
-  func end() {
-    process.handle.kill()
-    process.end()
-  }
-
   @discardableResult
-  func tell(_ line: String) throws(Bench.Failure) -> JSONValue {
-    process.writeLine(line)
-    guard let answer = process.readLine().flatMap({ JSONValue.parse(Array($0.utf8)) }) else {
-      throw Bench.Failure(message: "a tenant process has ended before its time")
-    }
-    return answer
-  }
-
-  func touch(_ count: Int, pauseMicroseconds: UInt32 = 0, threads: Int = 1) throws(Bench.Failure) -> JSONValue {
-    try tell("touch \(count) \(pauseMicroseconds) \(threads)")
-  }
+  func tell(_ line: String) throws(CommandFailure) -> JSONValue { try tenant.tell(line) }
 
   // MARK: What its pages are
 
-  /// A page that trim leaves.
-  var isNotZero: @Sendable (Int) -> Bool {
-    { [zeroRun] in SplitMix.mix(BenchTenant.seed ^ UInt64($0 / zeroRun)) & 3 != 0 }
-  }
+  /// A page that trim leaves: page p is zero iff splitmix64(seed ^ (p / run)) & 3 == 0.
+  var isNotZero: @Sendable (Int) -> Bool { { [zeroRun] in SplitMix.mix(Self.seed ^ UInt64($0 / zeroRun)) & 3 != 0 } }
 
   var isAny: @Sendable (Int) -> Bool { { _ in true } }
 
   var notZeroPages: Int { (0..<pageCount).count(where: isNotZero) }
+
+  // MARK: Faults
+
+  func touch(_ count: Int, of kind: String = "any", pauseMicroseconds: UInt32 = 0, threads: Int = 1) throws -> Touches {
+    Touches(try tenant.touch(count, of: kind, pauseMicroseconds: pauseMicroseconds, threads: threads))
+  }
+
+  /// A bare handler serves what is in bare staging memory meanwhile.
+  @discardableResult
+  func served<Result>(isBusy: Bool = false, _ body: () throws -> Result) throws -> Result {
+    try bare.registered {
+      let handler = try BareHandler(bare, isBusy: isBusy)
+      defer { handler.stop() }
+      return try body()
+    }
+  }
+}
+
+/// What a tenant tells of its touches.
+struct Touches {
+  let count: Int
+  let touched: Int
+  private let answer: JSONValue
+
+  init(_ answer: JSONValue) {
+    self.answer = answer
+    (count, touched) = (answer["count"]?.int ?? 0, answer["touched"]?.int ?? 0)
+  }
+
+  /// - Parameter percentile: "p50" or "p99".
+  func microseconds(_ percentile: String) -> Double { Double(answer[percentile]?.int ?? 0) / 1000 }
+
+  var pagesPerSecond: Double { Double(touched) / (Double(answer["nanoseconds"]?.int ?? 1) / 1e9) }
 }

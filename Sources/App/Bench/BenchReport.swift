@@ -2,9 +2,24 @@ internal import Adapters
 
 /// The benchmark's table, for people and as JSON.
 struct BenchReport {
-  let plan: BenchPlan
-  let figures: [String: BenchFigures]
   let mismatches: Int
+  private let plan: BenchPlan
+  private let figures: [String: BenchFigures]
+  private let notes: [String]
+  private let machine: MachineDescription
+
+  init(_ run: BenchRun, _ machine: MachineDescription) {
+    (plan, figures, notes, mismatches) = (
+      run.plan, run.figures, run.notes.sorted { $0.key < $1.key }.map(\.value), run.mismatches
+    )
+    self.machine = machine
+  }
+
+  /// When and where it was measured.
+  var setting: String {
+    "\(machine.day): \(machine.processors) × \(machine.model), \(ByteSize.text(machine.memoryBytes)) of RAM, Linux "
+      + "\(machine.kernel), swap files on \(machine.filesystem), huge pages of shared memory: \(machine.hugePages)"
+  }
 
   /// With what was measured of them.
   var rows: [(row: BenchRow, figures: BenchFigures)] {
@@ -34,10 +49,10 @@ struct BenchReport {
     let asked = rows.filter { $0.row.mark != nil }.count
     let objections = rows.compactMap { row, figures in figures.objection.map { "\(row.name): \($0)\n" } }.joined()
     return """
-      \(Machine.description)
-      \(ByteSize.text(UInt64(plan.pageCount) * UInt64(Machine.pageGeometry()?.pageBytes ?? 4096))), \(plan.runs) runs, medians; zero pages in runs of \(plan.zeroRun ?? 1). CPU: seconds a GiB, or µs a page.
+      \(setting)
+      \(ByteSize.text(UInt64(plan.geometry.bytes(inPages: plan.pageCount)))), \(plan.runs) runs, medians; zero pages in runs of \(plan.zeroRun ?? 1). CPU: seconds a GiB, or µs a page.
 
-      \(table.text)\(objections)
+      \(table.text)\(objections)\(notes.map { $0 + "\n" }.joined())
       \(held) of \(asked) marks hold. \(mismatches == 0 ? "Every page was compared after each return, and is right." : "WRONG: \(mismatches) pages.")
 
       """
@@ -45,7 +60,12 @@ struct BenchReport {
 
   var json: JSONValue {
     [
-      "machine": .string(Machine.description), "pages": .int(plan.pageCount), "runs": .int(plan.runs),
+      "machine": [
+        "day": .string(machine.day), "kernel": .string(machine.kernel), "processors": .int(machine.processors),
+        "processor": .string(machine.model), "memory_bytes": .unsigned(machine.memoryBytes),
+        "swap_filesystem": .string(machine.filesystem), "shmem_huge_pages": .string(machine.hugePages),
+      ],
+      "notes": .array(notes.map { .string($0) }), "pages": .int(plan.pageCount), "runs": .int(plan.runs),
       "mismatched_pages": .int(mismatches), "verified": .bool(mismatches == 0),
       "rows": .array(rows.map { Self.json($0.row, $0.figures) }),
     ]

@@ -4,23 +4,51 @@ internal import Adapters
 extension BenchRun {
   static let threads = [1, 2]
 
-  func measureStaging(_ guest: BenchGuest) throws {
-    try ours("move", pages: guest.pageCount) { try stage.ask("enable", guest) }
-    try ours("in-staging-untrimmed", pages: guest.pageCount) { try stage.ask("disable", guest) }
+  /// - Parameter renew: puts the memory into the state that is to be moved.
+  func measureStaging(_ guest: BenchGuest, move: String, back: String, renew: () throws -> Void) throws {
+    try renew()
+    try ours(move, pages: guest.pageCount) { try stage.ask("enable", guest.name) }
+    try ours(back, pages: guest.pageCount) { try stage.ask("disable", guest.name) }
     try verify(guest)
+    if move == "huge-move" { add("huge-whole", nil, 100 * (try wholeShare(guest))) }
     for way in BareMemory.Way.allCases {
       for threads in Self.threads {
-        try limit("move", "\(way.rawValue) \(threads)", pages: guest.pageCount) {
+        try renew()
+        try limit(move, "\(way.rawValue) \(threads)", pages: guest.pageCount) {
           try guest.bare.moveOut(way, threads: threads)
         }
-        try guest.bare.register()
-        try limit("in-staging-untrimmed", "\(threads)", pages: guest.pageCount) {
-          try guest.bare.copyBack(threads: threads) { _ in true }
+        try guest.bare.registered {
+          try limit(back, "\(threads)", pages: guest.pageCount) {
+            try guest.bare.copyBack(threads: threads) { _ in true }
+          }
         }
-        try guest.bare.unregister()
       }
     }
     try verify(guest)
+  }
+
+  /// As far as the kernel's setting gives huge pages, which is left as it is.
+  func measureHuge(_ guest: BenchGuest) throws {
+    let renew = { _ = try guest.tell(self.plan.collapses ? "fill-anew collapse" : "fill-anew") }
+    tell("huge pages")
+    try renew()
+    let share = try wholeShare(guest)
+    guard share > 0 else {
+      return note(
+        "huge",
+        "The huge- rows are left out: this kernel gives shared memory no huge pages "
+          + "(/sys/kernel/mm/transparent_hugepage/shmem_enabled: \(MachineDescription.hugePages)). With --collapse they are "
+          + "made all the same.")
+    }
+    if share < 1 {
+      note("huge", "In the huge- rows \(ByteSize.decimals(100 * share, 0)) % of the memory is in huge pages.")
+    }
+    try measureStaging(guest, move: "huge-move", back: "huge-in-staging", renew: renew)
+  }
+
+  private func wholeShare(_ guest: BenchGuest) throws -> Double {
+    Double(try guest.tell("whole")["pages"]?.int ?? 0)
+      / Double(max(1, guest.pageCount / plan.geometry.hugePagePages))
   }
 
   func measureTrim(_ guest: BenchGuest, _ row: String) throws {
@@ -28,19 +56,17 @@ extension BenchRun {
     // The row is for scattered zero pages.
     let back = row == "trim-zero" ? "in-staging-trimmed" : "in-staging-trimmed-runs"
     try guest.tell("fill-zeros")
-    try stage.ask("enable", guest)
-    try ours(row, pages: guest.pageCount) { try stage.ask("trim", guest) }
-    try ours(back, pages: present) { try stage.ask("disable", guest) }
+    try stage.ask("enable", guest.name)
+    try ours(row, pages: guest.pageCount) { try stage.ask("trim", guest.name) }
+    try ours(back, pages: present) { try stage.ask("disable", guest.name) }
     try verify(guest, isTrimmed: true)
     for threads in Self.threads {
       try guest.tell("fill-zeros")
       _ = try guest.bare.moveOut(.buffer, threads: 1)
       try limit(row, "\(threads)", pages: guest.pageCount) { try guest.bare.dropZeros(threads: threads) }
-      try guest.bare.register()
-      try limit(back, "\(threads)", pages: present) {
-        try guest.bare.copyBack(threads: threads, isPresent)
+      try guest.bare.registered {
+        try limit(back, "\(threads)", pages: present) { try guest.bare.copyBack(threads: threads, isPresent) }
       }
-      try guest.bare.unregister()
     }
     try verify(guest, isTrimmed: true)
     try guest.tell("fill-zeros")
@@ -50,22 +76,22 @@ extension BenchRun {
   func measureModified(_ guest: BenchGuest) throws {
     try guest.tell("fill-zeros")
     for row in ["trim-modified-warm", "trim-modified-cold"] where plan.wants(row) {
-      try stage.ask("enable", guest)
-      try stage.ask("out", guest)
+      try stage.ask("enable", guest.name)
+      try stage.ask("out", guest.name)
       tell("\(row): everything comes back by faults")
       try guest.tell("return")
       try guest.tell("modify")
       if row == "trim-modified-cold" { ProcessMemory.dropCaches() }
-      try stage.ask("enable", guest)
-      try ours(row, pages: guest.pageCount) { try stage.ask("trim", guest) }
-      try stage.ask("disable", guest)
+      try stage.ask("enable", guest.name)
+      try ours(row, pages: guest.pageCount) { try stage.ask("trim", guest.name) }
+      try stage.ask("disable", guest.name)
       try verify(guest, isTrimmed: true)
       try guest.tell("fill-zeros")
       for threads in Self.threads {
         try guest.bare.fillStaging()
         let isPresent = guest.isNotZero
         try limit(row, "\(threads)", pages: guest.pageCount) {
-          try guest.bare.dropUnchanged(threads: threads) { !isPresent($0) || !BenchTenant.isModified($0) }
+          try guest.bare.dropUnchanged(threads: threads) { !isPresent($0) || !PatternTenant.isModified($0) }
         }
       }
     }
@@ -76,16 +102,16 @@ extension BenchRun {
     let isPresent = isTrimmed ? guest.isNotZero : guest.isAny
     let present = (0..<guest.pageCount).count(where: isPresent)
     try guest.tell("fill-zeros")
-    try stage.ask("enable", guest)
-    if isTrimmed { try stage.ask("trim", guest) }
-    try ours("out-\(suffix)", pages: present) { try stage.ask("out", guest) }
-    let left = stage.stagingBytes() + stage.worker.cachedBytes
-    if left > stage.geometry.bytes(inPages: present) / 100 {
+    try stage.ask("enable", guest.name)
+    if isTrimmed { try stage.ask("trim", guest.name) }
+    try ours("out-\(suffix)", pages: present) { try stage.ask("out", guest.name) }
+    let left = stage.stagingBytes + stage.worker.cachedBytes
+    if left > plan.geometry.bytes(inPages: present) / 100 {
       object("out-\(suffix)", "\(ByteSize.text(UInt64(left))) of RAM are not free when out returns")
     }
     ProcessMemory.dropCaches()
     if !isTrimmed, plan.wants("fault-file-p50") { try touchFile(guest) }
-    try ours("in-file-\(suffix)", pages: present) { try stage.ask("disable", guest) }
+    try ours("in-file-\(suffix)", pages: present) { try stage.ask("disable", guest.name) }
     try verify(guest, isTrimmed: isTrimmed)
     try measureFileLimits(guest, suffix, present, isPresent)
     try guest.tell("fill")
@@ -93,11 +119,10 @@ extension BenchRun {
 
   private func touchFile(_ guest: BenchGuest) throws {
     tell("fault-file-p50")
-    var faults: JSONValue = .null
-    let cost = try stage.cost { faults = try guest.touch(100) }
+    var median = 0.0
+    let cost = try stage.cost { median = try guest.touch(100).microseconds("p50") }
     add(
-      "fault-file-p50", nil, Double(faults["p50"]?.int ?? 0) / 1000,
-      processorSeconds: Double(cost.processorNanoseconds) / 1e9 / 100)
+      "fault-file-p50", nil, median, processorSeconds: Double(cost.processorNanoseconds) / 1e9 / 100)
   }
 
   /// Leaves the guest's memory empty.
@@ -120,10 +145,8 @@ extension BenchRun {
     }
     for threads in Self.threads {
       try bare.punchGuest()
-      try bare.register()
       tell("in-file-\(suffix), limit: copy")
-      copies.append(try bare.copyIn(threads: threads, isPresent))
-      try bare.unregister()
+      copies.append(try bare.registered { try bare.copyIn(threads: threads, isPresent) })
     }
     try bare.punchGuest()
     // The slower of the two is the limit; each at its best.
@@ -134,13 +157,11 @@ extension BenchRun {
 
   /// A read of one page, and a fault's round trip.
   private func measureFileFaultLimit(_ guest: BenchGuest, _ file: BareFile, pages: Int) throws {
-    let reads = try file.randomReads(100, pageBytes: stage.geometry.pageBytes, pages: pages).sorted()
+    let reads = try file.randomReads(100, pageBytes: plan.geometry.pageBytes, pages: pages)
     try guest.bare.punchGuest()
     try guest.bare.fillStaging()
-    let faults = try touchBare(guest, count: 1000, isBusy: false, pauseMicroseconds: 0, threads: 1)
-    add(
-      "fault-file-p50", "read and fault", Double(reads[reads.count / 2]) / 1000 + Double(faults["p50"]?.int ?? 0) / 1000
-    )
+    let fault = try guest.served { try guest.touch(1000).microseconds("p50") }
+    add("fault-file-p50", "read and fault", Double(Latencies(reads).percentile(50)) / 1000 + fault)
     try guest.bare.punchGuest()
   }
 }

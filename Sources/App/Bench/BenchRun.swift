@@ -4,32 +4,34 @@ internal import Domain
 /// One run of the benchmark: ours and the limits by turns, in every run anew.
 final class BenchRun {
   let plan: BenchPlan
-  let stage: BenchStage
-  private let showsProgress: Bool
-  private var figures: [String: BenchFigures] = [:]
+  let stage: Stage
+  private(set) var figures: [String: BenchFigures] = [:]
+  /// What else there is to say, by what it is about; of the last run.
+  private(set) var notes: [String: String] = [:]
   var mismatches = 0
+  private let showsProgress: Bool
   private var turn = 0
   private let startNanoseconds = SystemClock().nowNanoseconds
 
-  init(plan: BenchPlan, stage: BenchStage, showsProgress: Bool) {
+  init(plan: BenchPlan, stage: Stage, showsProgress: Bool) {
     self.plan = plan
     self.stage = stage
     self.showsProgress = showsProgress
   }
 
-  func play() throws -> [String: BenchFigures] {
+  func play() throws {
     for turn in 1...plan.runs {
       self.turn = turn
       try playTurn()
     }
-    return figures
   }
 
   private func playTurn() throws {
-    let zeroRun = plan.zeroRun ?? 1
     if plan.wants("tables-ready", "tables-out") { try measureTables() }
-    try withGuest("bench", zeroRun) { guest in
-      if plan.wants("move", "in-staging-untrimmed") { try measureStaging(guest) }
+    try withGuest("bench") { guest in
+      if plan.wants("move", "in-staging-untrimmed") {
+        try measureStaging(guest, move: "move", back: "in-staging-untrimmed") {}
+      }
       if plan.wants("trim-zero", "in-staging-trimmed") { try measureTrim(guest, "trim-zero") }
       if plan.wants("trim-modified-warm", "trim-modified-cold") { try measureModified(guest) }
       if plan.wants("out-trimmed", "in-file-trimmed") { try measureFile(guest, isTrimmed: true) }
@@ -44,23 +46,30 @@ final class BenchRun {
       }
       if plan.wants("fault-out-p99", "fault-trim-p99", "fault-move-p99") { try measureLoad(guest) }
       if plan.wants("remove") { try measureRemove(guest) }
-      if plan.wants("kernel-out", "kernel-fault-p50", "kernel-fault-p99") { try compareKernel(guest) }
+      if plan.wants("kernel-out", "kernel-fault-p50", "kernel-fault-p99") {
+        try compareKernel(guest)
+      }
+    }
+    if plan.wants("huge-move", "huge-in-staging", "huge-whole") {
+      try withGuest("huge", advice: .huge) { guest in try measureHuge(guest) }
     }
     if plan.zeroRun == nil, plan.wants("trim-zero-runs") {
-      try withGuest("bench64", 64) { guest in try measureTrim(guest, "trim-zero-runs") }
+      try withGuest("bench64", zeroRun: 64) { guest in try measureTrim(guest, "trim-zero-runs") }
     }
     if turn == plan.runs, plan.wants("idle-cpu", "idle-memory") { try measureIdle() }
   }
 
   func withGuest(
-    _ name: String, pages: Int? = nil, _ zeroRun: Int, _ body: (BenchGuest) throws -> Void
+    _ name: String, pages: Int? = nil, zeroRun: Int? = nil, advice: PatternMemory.Advice = .small,
+    _ body: (BenchGuest) throws -> Void
   ) throws {
     let guest = try BenchGuest(
-      named: name, socket: stage.socket, pageCount: pages ?? plan.pageCount, zeroRun: zeroRun, geometry: stage.geometry)
+      named: name, stage, pageCount: pages ?? plan.pageCount, zeroRun: zeroRun ?? plan.zeroRun ?? 1, advice: advice,
+      geometry: plan.geometry)
     defer {
-      guest.end()
+      guest.tenant.end()
       // It is forgotten when the daemon has seen it die.
-      while stage.knows(guest) { SystemClock().sleep(microseconds: 1000) }
+      while stage.knows(name) { SystemClock().sleep(microseconds: 1000) }
     }
     try body(guest)
   }
@@ -70,8 +79,7 @@ final class BenchRun {
   /// How much of ours, and of the limits, work on pages takes.
   func ours(_ row: String, pages: Int, _ body: () throws -> Void) throws {
     tell(row)
-    let cost = try stage.cost(body)
-    add(row, nil, pages, cost)
+    add(row, nil, pages, try stage.cost(body))
   }
 
   func limit(_ row: String, _ way: String, pages: Int, _ body: () throws -> Cost) throws {
@@ -82,7 +90,7 @@ final class BenchRun {
   private func add(_ row: String, _ way: String?, _ pages: Int, _ cost: Cost) {
     let unit = plan.rows.first { $0.name == row }?.unit
     let amount =
-      unit == .pagesPerSecond ? Double(pages) : Double(stage.geometry.bytes(inPages: pages)) / Double(1 << 30)
+      unit == .pagesPerSecond ? Double(pages) : Double(plan.geometry.bytes(inPages: pages)) / Double(1 << 30)
     add(
       row, way, amount / (Double(cost.nanoseconds) / 1e9),
       processorSeconds: Double(cost.processorNanoseconds) / 1e9 / amount)
@@ -91,18 +99,20 @@ final class BenchRun {
   /// - Parameter way: nil for ours.
   func add(_ row: String, _ way: String?, _ value: Double, processorSeconds: Double? = nil) {
     if let way {
-      figures[row, default: BenchFigures()].limits[way, default: .init()].add(value, processorSeconds: processorSeconds)
+      figures[row, default: .init()].limits[way, default: .init()].add(value, processorSeconds: processorSeconds)
     } else {
-      figures[row, default: BenchFigures()].ours.add(value, processorSeconds: processorSeconds)
+      figures[row, default: .init()].ours.add(value, processorSeconds: processorSeconds)
     }
   }
 
-  func object(_ row: String, _ objection: String) { figures[row, default: BenchFigures()].objection = objection }
+  func object(_ row: String, _ objection: String) { figures[row, default: .init()].objection = objection }
+
+  func note(_ subject: String, _ text: String) { notes[subject] = text }
 
   func tell(_ what: String) {
     guard showsProgress else { return }
     ProgressLine(
-      step: "run \(turn) of \(plan.runs): \(what)", pageBytes: stage.geometry.pageBytes,
+      step: "run \(turn) of \(plan.runs): \(what)", pageBytes: plan.geometry.pageBytes,
       startNanoseconds: startNanoseconds
     ).draw(pages: 0)
   }
@@ -112,11 +122,11 @@ final class BenchRun {
   /// Every page, after every swap-in.
   ///
   /// - Parameter isTrimmed: what was zero has to be a hole.
-  func verify(_ guest: BenchGuest, isTrimmed: Bool = false) throws {
+  func verify(_ guests: BenchGuest..., isTrimmed: Bool = false) throws {
     tell("comparing every page")
-    if isTrimmed {
-      mismatches += try guest.tell("resident")["zero_pages"]?.int ?? guest.pageCount
+    for guest in guests {
+      if isTrimmed { mismatches += try guest.tell("resident")["zero_pages"]?.int ?? guest.pageCount }
+      mismatches += try guest.tell("verify-present")["mismatches"]?.int ?? guest.pageCount
     }
-    mismatches += try guest.tell("verify")["mismatches"]?.int ?? guest.pageCount
   }
 }

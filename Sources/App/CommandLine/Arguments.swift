@@ -62,6 +62,15 @@ struct Arguments {
     return size
   }
 
+  func number<Number: FixedWidthInteger>(_ name: String, _ allowed: ClosedRange<Number>) throws(UsageError) -> Number? {
+    guard let text = value(name) else { return nil }
+    guard let number = Number(text), allowed.contains(number) else {
+      throw UsageError(
+        message: "--\(name): \"\(text)\"; a number from \(allowed.lowerBound) to \(allowed.upperBound) is right")
+    }
+    return number
+  }
+
   /// In nanoseconds.
   func seconds(_ name: String, _ allowed: ClosedRange<Double>) throws(UsageError) -> UInt64? {
     guard let text = value(name) else { return nil }

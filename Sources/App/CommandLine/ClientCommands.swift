@@ -3,9 +3,7 @@ internal import Adapters
 /// `list`, `status` and the commands to a tenant.
 enum ClientCommands {
   static func list(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "list")
-    if arguments.has("help") { return Console.write(Help.list + "\n") }
-    try arguments.expectWords(0...0, "")
+    let arguments = try Arguments(words, of: "list", takes: 0...0)
     let tenants = try client(arguments).list()
     if arguments.has("json") { return printJSON(json(tenants, of: nil)) }
     if tenants.isEmpty { return Console.write("no tenants\n") }
@@ -21,9 +19,7 @@ enum ClientCommands {
   }
 
   static func status(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "status")
-    if arguments.has("help") { return Console.write(Help.status + "\n") }
-    try arguments.expectWords(0...1, "")
+    let arguments = try Arguments(words, of: "status", takes: 0...1)
     let interval = try arguments.seconds("interval", 0.1...86_400)
     let tenant = arguments.words.first
     let client = try client(arguments)
@@ -39,9 +35,7 @@ enum ClientCommands {
   }
 
   static func upgrade(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "upgrade")
-    if arguments.has("help") { return Console.write(Help.upgrade + "\n") }
-    try arguments.expectWords(0...0, "")
+    let arguments = try Arguments(words, of: "upgrade", takes: 0...0)
     let reply = try client(arguments).ask(["op": "upgrade"])
     if arguments.has("json") { return printJSON(reply) }
     Console.write("the daemon runs swap-monitor \(reply["version"]?.text ?? "?") now\n")
@@ -54,9 +48,8 @@ enum ClientCommands {
   ]
 
   static func command(_ name: String, _ words: [String]) throws {
-    let arguments = try Arguments(words, of: name)
-    if arguments.has("help") { return Console.write(Help.command(name) + "\n") }
-    try arguments.expectWords(1...1, "\(name) needs a tenant's name; 'swap-monitor list' shows them")
+    let arguments = try Arguments(
+      words, of: name, takes: 1...1, lack: "\(name) needs a tenant's name; 'swap-monitor list' shows them")
     let (tenant, waits) = (arguments.words[0], !arguments.has("no-wait"))
     var request: [String: JSONValue] = [
       "op": .string(name == "detach" ? "unregister" : name), "tenant": .string(tenant), "wait": .bool(waits),
@@ -119,16 +112,18 @@ enum ClientCommands {
 
   /// A refusal with what to do next.
   private static func explained(_ refusal: Client.Failure, _ tenant: String, _ client: Client) -> Client.Failure {
-    var message = refusal.message
+    var (message, reply) = (refusal.message, refusal.reply)
     if refusal.code == "no-such-tenant" {
       do throws(Client.Failure) {
-        message = TenantHint.text(for: tenant, among: try client.list().compactMap { $0["tenant"]?.text })
+        let names = try client.list().compactMap { $0["tenant"]?.text }
+        message = TenantHint.text(for: tenant, among: names)
+        reply?["tenants"] = .array(names.map { .string($0) })
       } catch {}  // the refusal itself has to do
     } else if let state = refusal.reply?["error"]?["state"]?.text, ["Ready", "Active"].contains(state) {
       message += ". Ask 'swap-monitor enable \(tenant)' first"
     } else if let flag = switches.first(where: { message.contains("\"\($0.value)\": true") })?.key {
       message += ". On the command line that is --\(flag)"
     }
-    return Client.Failure(code: refusal.code, message: message, reply: refusal.reply)
+    return Client.Failure(code: refusal.code, message: message, reply: reply)
   }
 }

@@ -206,9 +206,12 @@ enum Help {
                             another row of trim)
       --only ROWS           these rows alone: their names, or how they begin, separated by commas
       --swap-dir DIR        where swap files are made (default: as for serve)
-      --compare WHAT        kernel-swap: as root, also MADV_PAGEOUT into a swap file of its own, and touches of what is there
+      --compare WHAT        kernel-swap: as root, also MADV_PAGEOUT into a swap file of its own, and touches of what is there;
+                            those alone count that waited for the disk, here and there
+      --collapse            have huge pages made (MADV_COLLAPSE) for their rows, which are left out where the kernel's
+                            setting gives shared memory none; the setting itself is never changed
       --plot FILE           ours, marks and reference beside the limits as an SVG image
-      --json                one JSON object: {"rows": [{"name", "unit", "ours", "limit", "ratio", "mark", "holds", ...}]}
+      --json                one JSON object: {"rows": [{"name", "unit", "ours", "limit", "ratio", "mark", "holds", ...}], "machine": ...}
 
     Cold files take root, who may drop the page cache. Let nothing else run meanwhile.
 

@@ -15,11 +15,16 @@ struct Table {
     let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
     return rows.map { row in
       var line = row.indices.map { column in
-        let spaces = String(repeating: " ", count: widths[column] - row[column].count)
-        return numbers.contains(column) ? spaces + row[column] : row[column] + spaces
+        Self.padded(row[column], numbers.contains(column) ? -widths[column] : widths[column])
       }.joined(separator: "  ")[...]
       while line.last == " " { line = line.dropLast() }
       return line + "\n"
     }.joined()
+  }
+
+  /// - Parameter width: negative to put the spaces before.
+  static func padded(_ text: String, _ width: Int) -> String {
+    let spaces = String(repeating: " ", count: max(0, abs(width) - text.count))
+    return width < 0 ? spaces + text : text + spaces
   }
 }

@@ -46,8 +46,14 @@ enum JSONValue: Codable, Equatable, Sendable {
     }
   }
 
+  /// A member of an object; others have none, and take none.
   subscript(key: String) -> JSONValue? {
-    if case .object(let members) = self { members[key] } else { nil }
+    get { if case .object(let members) = self { members[key] } else { nil } }
+    set {
+      guard case .object(var members) = self else { return }
+      members[key] = newValue
+      self = .object(members)
+    }
   }
 
   var text: String? { if case .string(let value) = self { value } else { nil } }

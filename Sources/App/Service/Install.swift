@@ -2,8 +2,6 @@ internal import Adapters
 
 /// `swap-monitor install`.
 enum Install {
-  struct Failure: Error { let message: String }
-
   private struct File {
     let path: String
     var mode: UInt32 = 0o644
@@ -19,9 +17,7 @@ enum Install {
   }
 
   static func run(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "install")
-    if arguments.has("help") { return Console.write(Help.install + "\n") }
-    try arguments.expectWords(0...0, "")
+    let arguments = try Arguments(words, of: "install", takes: 0...0)
     let prefix = try directory("prefix", of: arguments) ?? "/usr/local"
     let root = try directory("root", of: arguments) ?? ""
     var results: [(path: String, result: String)] = []
@@ -31,9 +27,7 @@ enum Install {
     }
     if arguments.has("json") { return printJSON(results) }
     let width = results.map(\.result.count).max() ?? 0
-    for (path, result) in results {
-      Console.write(result + String(repeating: " ", count: width + 2 - result.count) + path + "\n")
-    }
+    for (path, result) in results { Console.write("\(Table.padded(result, width))  \(path)\n") }
     if !arguments.has("dry-run") && root.isEmpty { Console.write("\n" + advice(arguments.has("uninstall"))) }
     if InstalledFile.needsSwiftLibraries && !arguments.has("uninstall") {
       Console.writeError(
@@ -43,14 +37,14 @@ enum Install {
   }
 
   /// - Returns: what was done.
-  private static func handle(_ file: File, at path: String, _ arguments: Arguments) throws(Failure) -> String {
+  private static func handle(_ file: File, at path: String, _ arguments: Arguments) throws(CommandFailure) -> String {
     let removes = arguments.has("uninstall")
     if arguments.has("dry-run") { return removes ? "would remove" : "would write" }
     do throws(SystemError) {
       if removes { return try InstalledFile.remove(path) ? "removed" : "was not there" }
       return try InstalledFile.write(file.bytes, to: path, mode: file.mode) ? "wrote" : "unchanged"
     } catch {
-      throw Failure(message: "\(error). Run it as root, or choose another place with --prefix or --root")
+      throw CommandFailure("\(error). Run it as root, or choose another place with --prefix or --root")
     }
   }
 
@@ -65,9 +59,9 @@ enum Install {
     return path == "/" ? "" : path
   }
 
-  private static func files(prefix: String) throws(Failure) -> [File] {
+  private static func files(prefix: String) throws(CommandFailure) -> [File] {
     guard let program = InstalledFile.ownProgram() else {
-      throw Failure(message: "this program's own file can't be read")
+      throw CommandFailure("this program's own file can't be read")
     }
     // Where systemd and udev look.
     let library = ["/usr", "/usr/local"].contains(prefix) ? "\(prefix)/lib" : "/etc"

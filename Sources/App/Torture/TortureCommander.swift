@@ -20,7 +20,7 @@ final class TortureCommander: @unchecked Sendable {  // what threads share is gu
   private let monitor = Monitor()
   private var tally = Tally()
   private var isWanted = true
-  private var random: UInt64
+  private var random: RandomSequence
   private var thread: Thread?
 
   private static let operations = [
@@ -39,7 +39,7 @@ final class TortureCommander: @unchecked Sendable {  // what threads share is gu
     self.movesBoard = movesBoard
     self.patienceNanoseconds = patienceNanoseconds
     self.allowedRefusals = allowedRefusals
-    random = seed
+    random = RandomSequence(seed: seed)
     thread = try Thread(name: "commander") { [self] in run() }
   }
 
@@ -56,7 +56,7 @@ final class TortureCommander: @unchecked Sendable {  // what threads share is gu
     let clock = SystemClock()
     do throws(Client.Failure) {
       while monitor.withLock({ isWanted }), try ask() {
-        if next(2) == 0 { clock.sleep(microseconds: UInt32(next(Self.longestPauseMicroseconds))) }
+        if random.next(2) == 0 { clock.sleep(microseconds: UInt32(random.next(Self.longestPauseMicroseconds))) }
       }
     } catch { complain(error.message) }
     if !Readable.wait(for: [client.descriptor], timeoutNanoseconds: 100_000_000).isEmpty {
@@ -68,12 +68,12 @@ final class TortureCommander: @unchecked Sendable {  // what threads share is gu
   private func ask() throws(Client.Failure) -> Bool {
     var asked: [(operation: String, id: JSONValue)] = []
     if let movesBoard { return try askInTurn(movesBoard) }
-    for _ in 0...next(Self.mostAtOnce) {
-      let operation = Self.operations[Int(next(UInt64(Self.operations.count)))]
-      let id = JSONValue.int(Int(next(1 << 40)))
+    for _ in 0...random.next(Self.mostAtOnce) {
+      let operation = Self.operations[Int(random.next(UInt64(Self.operations.count)))]
+      let id = JSONValue.int(Int(random.next(1 << 40)))
       var request: [String: JSONValue] = ["op": .string(operation), "id": id, "tenant": .string(TortureTenant.name)]
-      if next(2) == 0 { request["wait"] = true }
-      if operation == "disable" && next(4) == 0 { request["slow_file_cleanup"] = true }
+      if random.next(2) == 0 { request["wait"] = true }
+      if operation == "disable" && random.next(4) == 0 { request["slow_file_cleanup"] = true }
       try client.send(request)
       asked.append((operation, id))
     }
@@ -111,9 +111,4 @@ final class TortureCommander: @unchecked Sendable {  // what threads share is gu
   }
 
   private func complain(_ text: String) { monitor.withLock { tally.complaints.append(text) } }
-
-  private func next(_ bound: UInt64) -> UInt64 {
-    random &+= SplitMix.increment
-    return SplitMix.mix(random) % bound
-  }
 }

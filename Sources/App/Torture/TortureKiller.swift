@@ -9,7 +9,7 @@ final class TortureKiller {
   private(set) var recoveries: [UInt64] = []
 
   private let keeper: ProcessHandle
-  private var random: UInt64
+  private var random: RandomSequence
   private var due: UInt64
   private let clock = SystemClock()
 
@@ -19,7 +19,7 @@ final class TortureKiller {
 
   init(keeper: ProcessHandle, seed: UInt64) {
     self.keeper = keeper
-    random = seed
+    random = RandomSequence(seed: seed)
     due = clock.nowNanoseconds
     setDue()
   }
@@ -37,8 +37,8 @@ final class TortureKiller {
     defer { setDue() }
     var start = clock.nowNanoseconds
     guard killWorker() else { return true }
-    while next(4) == 0 {
-      clock.sleep(microseconds: UInt32(next(Self.longestTakeOverNanoseconds) / 1000))
+    while random.next(4) == 0 {
+      clock.sleep(microseconds: UInt32(random.next(Self.longestTakeOverNanoseconds) / 1000))
       let again = clock.nowNanoseconds
       if killWorker() { start = again }
     }
@@ -67,11 +67,6 @@ final class TortureKiller {
 
   /// Most live for so long that the keeper does not take them for a program that can't run, and make the next one wait.
   private func setDue() {
-    due = clock.nowNanoseconds + next(Self.lifeNanoseconds) + (next(4) == 0 ? 0 : Self.lifeNanoseconds)
-  }
-
-  private func next(_ bound: UInt64) -> UInt64 {
-    random &+= SplitMix.increment
-    return SplitMix.mix(random) % bound
+    due = clock.nowNanoseconds + random.next(Self.lifeNanoseconds) + (random.next(4) == 0 ? 0 : Self.lifeNanoseconds)
   }
 }

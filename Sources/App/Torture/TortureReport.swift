@@ -31,18 +31,17 @@ struct TortureReport {
   }
 
   var json: JSONValue {
-    let sorted = recoveries.sorted()
+    let recovery = Latencies(recoveries)
     var members: [String: JSONValue] = [
       "ok": .bool(isGood), "seed": .unsigned(seed), "bytes": .unsigned(bytes), "seconds": .number(seconds),
       "increments": .unsigned(increments), "removed_pages": .unsigned(removals),
       "checked_pages": .unsigned(checkedPages), "lost": .unsigned(lost), "hung": .int(hung), "kills": .int(kills),
-      "recovery_ms": .object(
-        sorted.isEmpty
-          ? [:]
-          : [
-            "p50": .number(Self.milliseconds(sorted[sorted.count / 2])),
-            "max": .number(Self.milliseconds(sorted[sorted.count - 1])), "count": .int(sorted.count),
-          ]),
+      "recovery_ms": recoveries.isEmpty
+        ? [:]
+        : [
+          "p50": .number(Self.milliseconds(recovery.percentile(50))),
+          "max": .number(Self.milliseconds(recovery.percentile(100))), "count": .int(recoveries.count),
+        ],
       "longest_pause_ms": .number(Self.milliseconds(longestPauseNanoseconds)),
       "requests": .int(requests), "replies": .object(replies.mapValues { .int($0) }),
       "complaints": .array(complaints.map { .string($0) }),
@@ -52,7 +51,7 @@ struct TortureReport {
   }
 
   var text: String {
-    let sorted = recoveries.sorted()
+    let recovery = Latencies(recoveries)
     var lines = [
       ("increments", "\(Self.grouped(increments)), each checked"),
       ("pages removed", Self.grouped(removals)),
@@ -60,9 +59,9 @@ struct TortureReport {
       ("requests", "\(requests): \(outcomes)"),
       ("kills", "\(kills)"),
     ]
-    if !sorted.isEmpty {
+    if !recoveries.isEmpty {
       lines.append(
-        ("recovery", "p50 \(Self.time(sorted[sorted.count / 2])), max \(Self.time(sorted[sorted.count - 1]))"))
+        ("recovery", "p50 \(Self.time(recovery.percentile(50))), max \(Self.time(recovery.percentile(100)))"))
     }
     if let stallNanoseconds {
       lines.append(("stall p99.9", "\(Self.time(stallNanoseconds)) of a write while memory moves"))
@@ -71,9 +70,8 @@ struct TortureReport {
       ("longest pause", "\(Self.time(longestPauseNanoseconds)) of a writer, freezes and take-overs included"),
       ("lost", "\(lost)"), ("hung", "\(hung)"), ("seed", "\(seed)"),
     ]
-    let width = lines.map(\.0.count).max() ?? 0
-    let table = lines.map { "  \($0)\(String(repeating: " ", count: width - $0.count))  \($1)\n" }.joined()
-    return table + complaints.prefix(Self.shownComplaints).map { "WRONG: \($0)\n" }.joined()
+    return lines.map { "  \(Table.padded($0, 13))  \($1)\n" }.joined()
+      + complaints.prefix(Self.shownComplaints).map { "WRONG: \($0)\n" }.joined()
   }
 
   /// In a word for what has gone wrong.

@@ -3,20 +3,20 @@ internal import Adapters
 /// One run of torture: who takes part in it, and who watches over it.
 struct TortureRun {
   struct Options {
-    var nanoseconds: UInt64
-    var kills: Bool
-    var isLive: Bool
+    let nanoseconds: UInt64
+    let patienceNanoseconds: UInt64
+    let kills: Bool
+    let isLive: Bool
     /// Paced writers, and a connection that only enables and disables.
-    var measuresStalls: Bool
-    var diskMayFail: Bool
-    var canary: String?
+    let measuresStalls: Bool
+    let diskMayFail: Bool
+    let canary: String?
+    let printsJSON: Bool
   }
 
-  private let socket: String
-  private let daemon: ChildProcess
+  private let stage: Stage
   private let layout: TortureLayout
-  private let patienceNanoseconds: UInt64
-  private let printsJSON: Bool
+  private let options: Options
   private let board: TortureBoard
   private let memory: Descriptor
   private var processes: [ChildProcess] = []
@@ -33,31 +33,26 @@ struct TortureRun {
   private static let lookMicroseconds: UInt32 = 5000
   private static let drawNanoseconds: UInt64 = 200_000_000
 
-  init(
-    socket: String, daemon: ChildProcess, layout: TortureLayout, patienceNanoseconds: UInt64, printsJSON: Bool
-  ) throws {
-    self.socket = socket
-    self.daemon = daemon
+  init(_ stage: Stage, _ layout: TortureLayout, _ options: Options) throws {
+    self.stage = stage
     self.layout = layout
-    self.patienceNanoseconds = patienceNanoseconds
-    self.printsJSON = printsJSON
+    self.options = options
     board = try TortureBoard()
     let bytes = layout.geometry.bytes(inPages: layout.pageCount)
-    memory = try TortureMemory.makeFile(bytes: bytes)
+    memory = try PatternMemory.makeFile(bytes: bytes)
     report.seed = layout.seed
     report.bytes = UInt64(bytes)
   }
 
-  mutating func play(_ options: Options) throws -> TortureReport {
-    try connectFirst()
-    if !printsJSON {
+  mutating func play() throws -> TortureReport {
+    if !options.printsJSON {
       Console.write(
         "\(ByteSize.text(report.bytes)) of memory, \(TortureLayout.processes) processes, \(TortureLayout.writers) "
-          + "writers, \(commanderCount(options)) connections; the seed is \(layout.seed)\n")
+          + "writers, \(commanderCount) connections; the seed is \(layout.seed)\n")
     }
-    for number in 0..<TortureLayout.processes { try join(number, options) }
-    let killer = options.kills ? TortureKiller(keeper: daemon.handle, seed: layout.seed &+ 1000) : nil
-    try command(options)
+    for number in 0..<TortureLayout.processes { try join(number) }
+    let killer = options.kills ? TortureKiller(keeper: stage.daemon.handle, seed: layout.seed &+ 1000) : nil
+    try command()
     tell("write")
     let end = clock.nowNanoseconds + options.nanoseconds
     var isGoing = true
@@ -99,45 +94,29 @@ struct TortureRun {
 
   // MARK: Who takes part
 
-  /// The daemon needs a moment until it listens.
-  private func connectFirst() throws {
-    let deadline = clock.nowNanoseconds + 10_000_000_000
-    while true {
-      do throws(Client.Failure) {
-        _ = try Client(path: socket).list()
-        return
-      } catch {
-        guard daemon.handle.isAlive else {
-          throw Torture.Failure(message: "the daemon could not start; --log-level info shows why")
-        }
-        guard clock.nowNanoseconds < deadline else { throw Torture.Failure(message: error.message) }
-        clock.sleep(microseconds: Self.lookMicroseconds)
-      }
-    }
-  }
-
-  private mutating func join(_ number: Int, _ options: Options) throws {
+  private mutating func join(_ number: Int) throws {
     let files = "/proc/\(Machine.processIdentifier)/fd/"
     let process = try ChildProcess(
       arguments: [
-        TortureTenant.command, socket, "\(files)\(memory.raw)", "\(files)\(board.file.raw)", "\(number)",
+        TortureTenant.command, stage.socket, "\(files)\(memory.raw)", "\(files)\(board.file.raw)", "\(number)",
         "\(layout.pageCount)", "\(layout.seed)", options.canary ?? "", options.isLive ? "live" : "signal",
       ] + (options.measuresStalls ? ["paced"] : []), keepsErrors: true)
     processes.append(process)
     guard process.readLine() == "joined" else {
-      throw Torture.Failure(message: "process \(number) of the tenant could not join")
+      throw CommandFailure("process \(number) of the tenant could not join")
     }
   }
 
-  private func commanderCount(_ options: Options) -> UInt64 { options.measuresStalls ? 1 : Self.commanderCount }
+  private var commanderCount: UInt64 { options.measuresStalls ? 1 : Self.commanderCount }
 
-  private mutating func command(_ options: Options) throws {
+  private mutating func command() throws {
     var allowed: Set = ["wrong-state", "aborted", "freeze-failed"]
     if options.diskMayFail { allowed.formUnion(["no-space", "io-error"]) }
-    for number in 0..<commanderCount(options) {
+    for number in 0..<commanderCount {
       commanders.append(
         try TortureCommander(
-          try Client(path: socket), seed: layout.seed &+ 2000 &+ number, patienceNanoseconds: patienceNanoseconds,
+          try Client(path: stage.socket), seed: layout.seed &+ 2000 &+ number,
+          patienceNanoseconds: options.patienceNanoseconds,
           allowedRefusals: allowed, movesBoard: options.measuresStalls ? board : nil))
     }
   }
@@ -161,11 +140,11 @@ struct TortureRun {
 
   private mutating func awaitAll(_ asked: [ChildProcess], _ line: String, _ killer: TortureKiller?) throws -> Bool {
     var missing = asked
-    var deadline = clock.nowNanoseconds + patienceNanoseconds
+    var deadline = clock.nowNanoseconds + options.patienceNanoseconds
     while !missing.isEmpty {
       missing.removeAll { $0.readLine(deadlineNanoseconds: 0) == line }
       guard try look(killer) else { return false }
-      if line != "unregister" { deadline = clock.nowNanoseconds + patienceNanoseconds }
+      if line != "unregister" { deadline = clock.nowNanoseconds + options.patienceNanoseconds }
       guard clock.nowNanoseconds < deadline else { return fail("\(line): no reply", hung: 1) }
     }
     return true
@@ -177,7 +156,7 @@ struct TortureRun {
   private mutating func look(_ killer: TortureKiller?) throws -> Bool {
     clock.sleep(microseconds: Self.lookMicroseconds)
     if let killer, killer.isDue {
-      let (board, socket) = (board, socket)
+      let (board, socket) = (board, stage.socket)
       var isPatient = true
       let hasRecovered = try killer.kill(
         connect: { () throws(Client.Failure) in try Client(path: socket) },
@@ -196,7 +175,7 @@ struct TortureRun {
   /// - Returns: false when somebody hangs, or is dead.
   private mutating func watch() -> Bool {
     draw()
-    guard daemon.handle.isAlive else { return fail("the daemon has ended") }
+    guard stage.daemon.handle.isAlive else { return fail("the daemon has ended") }
     for (number, process) in processes.enumerated() where !process.handle.isAlive {
       return fail("process \(number) of the tenant has died")
     }
@@ -206,7 +185,7 @@ struct TortureRun {
       if done != progress[writer] || board[.rests, writer] != 0 {
         progress[writer] = done
         progressTimes[writer] = now
-      } else if progressTimes[writer] != 0, now - progressTimes[writer] > patienceNanoseconds {
+      } else if progressTimes[writer] != 0, now - progressTimes[writer] > options.patienceNanoseconds {
         return fail("writer \(writer) hangs", hung: 1)
       }
     }
@@ -230,7 +209,7 @@ struct TortureRun {
 
   private mutating func draw() {
     let now = clock.nowNanoseconds
-    guard !printsJSON, Console.isTerminal, now >= nextDraw else { return }
+    guard !options.printsJSON, Console.isTerminal, now >= nextDraw else { return }
     nextDraw = now + Self.drawNanoseconds
     let step =
       "\(TortureReport.grouped(board.sum(.increments))) increments, \(board.sum(.lost)) lost, "

@@ -1,4 +1,5 @@
 internal import Adapters
+internal import Domain
 
 /// One of the processes of a tortured tenant. It is told what to do line by line, and answers with what it has done.
 enum TortureTenant {
@@ -15,17 +16,12 @@ enum TortureTenant {
     let memory = try TortureMemory(path: words[1], layout: layout)
     let board = try TortureBoard(path: words[2])
     let client = try Client(path: words[0])
-    let (freeze, isPaced) = (words.count > 7 ? words[7] : "signal", words.count > 8)
+    let freeze = words.count > 7 ? FreezeMode(rawValue: words[7]) ?? .signal : .signal
     let userfaultfd = try Userfaultfd.create().descriptor
     if process == 0 {
       memory.fill()
-      _ = try client.ask(
-        [
-          "op": "register", "protocol": 1, "tenant": .string(name), "freeze": .string(freeze),
-          "regions": [
-            ["address": .unsigned(memory.address), "size": .int(memory.bytes), "memfd": 0, "offset": 0]
-          ],
-        ], descriptors: [userfaultfd, memory.file])
+      try client.register(
+        name, address: memory.address, bytes: memory.bytes, file: memory.file, freeze: freeze, userfaultfd)
     } else {
       _ = try client.ask(
         ["op": "add-process", "tenant": .string(name), "addresses": [.unsigned(memory.address)]],
@@ -34,7 +30,7 @@ enum TortureTenant {
     let first = process * TortureLayout.writersPerProcess
     let canary = words.count > 6 ? TortureWriter.Canary(rawValue: words[6]) : nil
     let writers = (first..<first + TortureLayout.writersPerProcess).map {
-      TortureWriter($0, memory: memory, board: board, canary: $0 == 0 ? canary : nil, isPaced: isPaced)
+      TortureWriter($0, memory: memory, board: board, canary: $0 == 0 ? canary : nil, isPaced: words.count > 8)
     }
     Console.write("joined\n")
     try obey(writers, client)

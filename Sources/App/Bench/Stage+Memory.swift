@@ -1,0 +1,27 @@
+internal import Adapters
+
+/// What the daemon that is measured holds, and what it needs for something.
+extension Stage {
+  /// Who works comes first.
+  var processes: [ProcessHandle] { daemon.handle.children() + [daemon.handle] }
+  var worker: ProcessMemory { ProcessMemory(of: processes[0]) }
+
+  /// Everything that the daemon holds besides page tables and the tenants' own pages.
+  var ownBytes: Int {
+    processes.reduce(0) { $0 + ProcessMemory(of: $1).anonymousBytes }
+      + ["events", "stored", "request"].reduce(0) { $0 + worker.bytes(inMemoryFiles: "swap-monitor-\($1)") }
+  }
+
+  var tableBytes: Int { worker.bytes(inMemoryFiles: "swap-monitor-tables") }
+  var stagingBytes: Int { worker.bytes(inMemoryFiles: "swap-monitor-staging") }
+
+  func knows(_ tenant: String) -> Bool {
+    do throws(Client.Failure) {
+      return try client.exchange(["op": "status", "tenant": .string(tenant)])["ok"]?.isTrue == true
+    } catch { return false }
+  }
+
+  func cost<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure) -> Cost {
+    try Cost.measure(of: processes, body)
+  }
+}
