@@ -8,11 +8,13 @@ package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thre
   private let mapping: MemoryMapping
   private let geometry: PageGeometry
   private let hasher: PageHasher
-  private var checksums: [PageChecksum] = []
+  private var checksums: [PageChecksum?] = []
 
   package init(pages: Int, geometry: PageGeometry, hasher: PageHasher) throws(SystemError) {
+    // In one piece, if it is a huge page: a disk takes a request in so many pieces, and works at each.
     mapping = try MemoryMapping(
-      anonymousBytes: geometry.bytes(inPages: pages), operation: "mapping a read buffer of \(pages) pages")
+      anonymousBytes: geometry.bytes(inPages: pages), inPagesOf: geometry.bytes(inPages: geometry.hugePagePages),
+      operation: "mapping a read buffer of \(pages) pages")
     address = mapping.address
     capacityPages = pages
     self.geometry = geometry
@@ -22,12 +24,13 @@ package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thre
   }
 
   package func checksum(at index: Int) -> PageChecksum {
-    index < checksums.count ? checksums[index] : pageChecksum(self.page(index), geometry, hasher)
+    (index < checksums.count ? checksums[index] : nil) ?? pageChecksum(self.page(index), geometry, hasher)
   }
 
-  /// Computes the checksums of its first pages beforehand: who reads has the time.
-  func computeChecksums(_ pages: Int) {
-    for index in checksums.count..<max(pages, checksums.count) { checksums.append(checksum(at: index)) }
+  /// Computes the checksums of these pages beforehand: who reads has the time.
+  func computeChecksums(_ pages: Range<Int>) {
+    while checksums.count < pages.upperBound { checksums.append(nil) }
+    for index in pages { checksums[index] = pageChecksum(self.page(index), geometry, hasher) }
   }
 
   /// Its content changes.

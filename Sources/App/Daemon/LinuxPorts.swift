@@ -9,7 +9,7 @@ struct LinuxPorts: TenantPorts {
   let guest: GuestFiles
   let staging: StagingArea
   let file: SwapFileStore
-  let readAhead: ReadAheadThread
+  let readAhead: ReadAheadThreads
   let processList: ProcessList
   let mappingSearch: MappingSearch
   let freezer: TenantFreezer
@@ -65,7 +65,7 @@ struct LinuxPorts: TenantPorts {
         directory: shared.swapDirectory, geometry: shared.geometry, staging: staging, floor: shared.floor,
         slots: map.pageCount, limit: shared.limits.swapFiles)
     }
-    readAhead = try ReadAheadThread(
+    readAhead = try ReadAheadThreads(
       file: file, budget: shared.lockedMemory, geometry: shared.geometry, hasher: table.hasher)
     processList = ProcessList([])
     headroom = TenantHeadroom(shared: shared.headroom, processes: processList, geometry: shared.geometry)
