@@ -59,11 +59,11 @@ struct LinuxPorts: TenantPorts {
     if let kept {
       file = SwapFileStore(
         adopting: kept.swapFile, geometry: shared.geometry, staging: staging, floor: shared.floor,
-        slots: map.pageCount, limit: shared.limits.swapFiles)
+        slots: map.pageCount, limit: shared.limits.swapFiles, budget: shared.lockedMemory)
     } else {
       file = try SwapFileStore(
         directory: shared.swapDirectory, geometry: shared.geometry, staging: staging, floor: shared.floor,
-        slots: map.pageCount, limit: shared.limits.swapFiles)
+        slots: map.pageCount, limit: shared.limits.swapFiles, budget: shared.lockedMemory)
     }
     readAhead = try ReadAheadThreads(
       file: file, budget: shared.lockedMemory, geometry: shared.geometry, hasher: table.hasher)
