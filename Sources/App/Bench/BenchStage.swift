@@ -53,7 +53,11 @@ final class BenchStage {
     } catch { return false }
   }
 
-  func stagingBytes() -> Int { worker.bytes(inMemoryFiles: "swap-monitor-staging") }
+  func stagingBytes() -> Int { ProcessMemory.bytes(at: stagingPaths) }
+
+  /// To be looked up beforehand where the daemon is watched: looking for them takes a processor whose other half may be the
+  /// daemon's.
+  var stagingPaths: [String] { worker.paths(ofMemoryFiles: "swap-monitor-staging") }
 
   /// What the daemon needs for something.
   func cost<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure) -> Cost {
