@@ -54,14 +54,17 @@ private final class Mount {
     let store: SwapFileStore
     let buffer: LockedBuffer
 
-    init(_ directory: String, pageCount: Int = 64, floor: FreeDiskFloor = noFloor) throws {
+    init(
+      _ directory: String, pageCount: Int = 64, floor: FreeDiskFloor = noFloor, budget: LockedMemory? = nil
+    ) throws {
       let staging = StagingArea(pageCount: pageCount, geometry: Machinery.geometry, hasher: testHasher)
       try staging.create()
       for page in 0..<pageCount {
         try Self.content(page).withUnsafeBytes { try staging.write($0, at: PageIndex(page)) }
       }
       self.staging = staging
-      store = try SwapFileStore(directory: directory, geometry: Machinery.geometry, staging: staging, floor: floor)
+      store = try SwapFileStore(
+        directory: directory, geometry: Machinery.geometry, staging: staging, floor: floor, budget: budget)
       buffer = try LockedBuffer(pages: 512, geometry: Machinery.geometry, hasher: testHasher)
     }
 
@@ -97,6 +100,23 @@ private final class Mount {
     // A slot written anew holds the new page, its neighbours their own.
     try fixture.store.write([PageIndex(50)], to: slots(4, 5))
     try fixture.check(3, holds: [5, 50, 7])
+  }
+
+  /// One huge page, and less: then there is no buffer, and pages are written from staging memory.
+  @Test("through a buffer the same pages go to the same slots", arguments: [0, 1])
+  func buffered(buffers: Int) throws {
+    let bytes = buffers * Machinery.geometry.bytes(inPages: Machinery.geometry.hugePagePages)
+    let budget = LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: UInt64(bytes)))
+    let fixture = try Fixture("/tmp", pageCount: 1030, budget: budget)
+    let scattered = Array(stride(from: 5, to: 1029, by: 2))
+    try fixture.store.write(scattered.map { PageIndex($0) }, to: slots(1, 513))
+    try fixture.check(1, holds: scattered)
+    // What the buffer held before is not written.
+    try fixture.store.write([PageIndex(8), PageIndex(2)], to: slots(2, 4))
+    try fixture.check(1, holds: [5, 8, 2, 11])
+    #expect(budget.take(1) == false)
+    fixture.store.releaseBuffers()
+    #expect(budget.take(bytes))
   }
 
   @Test("more runs than one system call takes", arguments: ["/tmp", "/dev/shm"])

@@ -75,7 +75,7 @@ struct TortureTests {
     for process in processes { process.writeLine("write") }
     try eventually("all write") { (0..<TortureLayout.writers).allSatisfy { board[.increments, $0] > 10_000 } }
     _ = try daemon.client().ask(["op": "enable", "tenant": .string(TortureTenant.name)])
-    let workers = daemon.process.handle.children().filter { $0.name != AttendantService.processName }
+    let workers = daemon.process.handle.workers()
     #expect(workers.count == 1)
     daemon.process.handle.kill()
     workers.forEach { $0.kill() }

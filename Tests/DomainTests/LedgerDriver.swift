@@ -79,7 +79,8 @@ struct LedgerDriver {
   /// What each slot holds; nil while it is written.
   var disk: [Int?]
   var writes: [(batch: WriteBatch, contents: [Int])] = []
-  var reads: [SlotRange] = []
+  /// What is pinned, and which of it somebody wants.
+  var reads: [(pinned: SlotRange, wanted: [SwapSlot])] = []
   var faults = FaultCounters()
   private var lastContent = 0
 
@@ -125,7 +126,7 @@ struct LedgerDriver {
   var slotsInUse: Set<Int> {
     var slots = Set(pages.compactMap(\.slot))
     for write in writes { slots.formUnion(write.batch.slots.map(\.rawValue)) }
-    for read in reads { slots.formUnion(read.map(\.rawValue)) }
+    for read in reads { slots.formUnion(read.wanted.map(\.rawValue)) }
     return slots
   }
 

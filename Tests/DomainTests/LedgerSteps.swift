@@ -110,7 +110,7 @@ extension LedgerDriver {
     case .file:
       let slot = try unwrap(ledger.pinForRead(index), "slot of a page in the file")
       try requireEqual(slot.rawValue, pages[page].slot, "slot to read")
-      reads.append(slot..<(slot + 1))
+      reads.append((slot..<(slot + 1), [slot]))
     case .unreadable: try requireEqual(ledger.pinForRead(index), nil, "pinned slot of an unreadable page")
     case .punching: throw Mismatch("a page stays in punching")
     }
@@ -128,23 +128,33 @@ extension LedgerDriver {
   }
 
   mutating func readAhead(_ choices: inout Choices) throws {
-    let (start, limit) = (choices.int(in: 0...pages.count), choices.int(in: 1...10))
-    let inFile = Set(pages.filter(\.isInFile).compactMap(\.slot))
+    let (start, limit) = (choices.int(in: 0...pages.count), choices.int(in: 1...40))
+    let wanted = pages.filter(\.isInFile).compactMap(\.slot).filter { $0 >= start }.sorted()
     let run = ledger.pinNextFileRun(from: SwapSlot(start), limit: limit)
-    guard let first = (start..<max(start, disk.count)).first(where: inFile.contains) else {
-      return try requireEqual(run, nil, "run in the file from slot \(start)")
+    guard let first = wanted.first else { return try requireEqual(run, nil, "run in the file from slot \(start)") }
+    var pieces: [Range<Int>] = []
+    for slot in wanted where slot - first < limit {
+      let last = pieces.last?.upperBound ?? slot
+      if slot - last > FileRun.longestGap { break }
+      if let piece = pieces.last, slot == last {
+        pieces[pieces.count - 1] = piece.lowerBound..<(slot + 1)
+      } else {
+        pieces.append(slot..<(slot + 1))
+      }
     }
-    var end = first
-    while end - first < limit, inFile.contains(end) { end += 1 }
-    try requireEqual(run, SwapSlot(first)..<SwapSlot(end), "run in the file from slot \(start), limit \(limit)")
-    choices.note("slots \(first..<end) are read ahead")
-    if let run { reads.append(run) }
+    try requireEqual(
+      run.map { $0.pieces.map { $0.lowerBound.rawValue..<$0.upperBound.rawValue } }, pieces,
+      "run in the file from slot \(start), limit \(limit)")
+    choices.note("slots \(pieces) are read ahead")
+    // What was read of the gaps is nobody's business, whoever has those slots by the time that the read ends.
+    if let run { reads.append((run.slots, run.pieces.flatMap { Array($0) })) }
   }
 
   mutating func endRead(_ choices: inout Choices) throws {
-    let slots = reads.remove(at: choices.int(below: reads.count))
+    let (pinned, slots) = reads.remove(at: choices.int(below: reads.count))
     let isRight = !choices.chance(oneIn: 4)
     choices.note("\(slots) are read\(isRight ? "" : ", and wrong")")
+    try checkNextInFile(pinned)
     for slot in slots {
       let page = ledger.owner(of: slot)
       let record = ledger.record(of: page)
@@ -165,7 +175,17 @@ extension LedgerDriver {
         returned(page.rawValue)
       }
     }
-    ledger.unpin(slots)
+    ledger.unpin(pinned)
+  }
+
+  private func checkNextInFile(_ slots: SlotRange) throws {
+    func page(in slot: SwapSlot) -> Int? { pages.firstIndex { $0.slot == slot.rawValue && $0.isInFile } }
+    let first = slots.first { page(in: $0) != nil }
+    let found = ledger.nextInFile(slots)
+    try requireEqual(found?.first, first, "the first of \(slots) whose page is in the file")
+    guard let first, let found else { return }
+    let followers = (first..<slots.upperBound).enumerated().prefix { page(in: $1) == (page(in: first) ?? 0) + $0 }
+    try requireEqual(found.pages.map(\.rawValue), followers.compactMap { page(in: $1) }, "pages that follow each other")
   }
 
   // MARK: Removed
@@ -234,7 +254,9 @@ extension LedgerDriver {
     }
     let inUse = slotsInUse
     guard let batch else {
-      return try require(wanted.isEmpty || inUse.count == pages.count, "no batch, though \(wanted) and slots are there")
+      // What is read along, and given up meanwhile, is kept as well.
+      let kept = reads.reduce(into: inUse) { $0.formUnion($1.pinned.map(\.rawValue)) }
+      return try require(wanted.isEmpty || kept.count == pages.count, "no batch, though \(wanted) and slots are there")
     }
     choices.note("pages \(batch.pages.map(\.rawValue)) are written to slots \(batch.slots)")
     try require(!batch.pages.isEmpty && batch.pages.count == batch.slots.count, "pages and slots do not match")

@@ -105,7 +105,7 @@ import Testing
     let run = try #require(
       driver.ledger.pinNextFileRun(from: SwapSlot(0), limit: 4), "unreadable pages are tried again")
     driver.ledger.pagesReturned(Self.page(0))
-    driver.ledger.unpin(run)
+    driver.ledger.unpin(run.slots)
     #expect(driver.ledger.record(of: PageIndex(0)) == .guestMayFail)
     driver.ledger.pageHealed(PageIndex(0))
     #expect(driver.ledger.record(of: PageIndex(0)) == .guest)
@@ -135,19 +135,26 @@ import Testing
     #expect(!driver.ledger.record(of: PageIndex(0)).slotIsValid)
   }
 
-  @Test("slots of pages that came back are skipped by reading ahead, also inside a run")
-  func readAheadSkipsReturnedPages() throws {
-    let driver = try Self.driverWithFile(pages: 6)
-    driver.ledger.pagesReturned(Self.page(0))
-    driver.ledger.pagesReturned(Self.page(3))
-    var runs: [Range<Int>] = []
+  @Test("slots of pages that came back are read along where they are few, and never wanted")
+  func readAheadPassesOverReturnedPages() throws {
+    let gap = FileRun.longestGap
+    let driver = try Self.driverWithFile(pages: 2 * gap + 9, of: 2 * gap + 9)
+    func comeBack(_ range: Range<Int>) { driver.ledger.pagesReturned(LedgerDriver.range(range)) }
+    comeBack(0..<1)
+    comeBack(2..<(2 + gap))
+    comeBack((gap + 4)..<(2 * gap + 5))
+    var runs: [[Range<Int>]] = []
     var position = SwapSlot(0)
-    while let run = driver.ledger.pinNextFileRun(from: position, limit: 2) {
-      runs.append(run.lowerBound.rawValue..<run.upperBound.rawValue)
-      position = run.upperBound
+    while let run = driver.ledger.pinNextFileRun(from: position, limit: gap + 4) {
+      runs.append(run.pieces.map { $0.lowerBound.rawValue..<$0.upperBound.rawValue })
+      position = run.slots.upperBound
     }
-    #expect(runs == [1..<3, 4..<6])
+    #expect(runs == [[1..<2, (gap + 2)..<(gap + 4)], [(2 * gap + 5)..<(2 * gap + 9)]])
     #expect(driver.ledger.counts.pinnedRuns == 2)
+    // The limit counts what is read along.
+    let short = try #require(driver.ledger.pinNextFileRun(from: SwapSlot(0), limit: gap + 1))
+    #expect(short.slots == SwapSlot(1)..<SwapSlot(2))
+    #expect(short.nextPiece(from: 0) == short.slots && short.nextPiece(from: 1) == nil)
   }
 
   @Test("removes are counted, told by generation, and keep pages from being moved until they are settled")

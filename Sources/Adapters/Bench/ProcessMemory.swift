@@ -13,8 +13,14 @@ package struct ProcessMemory {
   }
 
   /// What its open memfds of this name hold.
-  package func bytes(inMemoryFiles name: String) -> Int {
-    files { $0.hasPrefix("/memfd:\(name) ") }.reduce(0) { sum, path in
+  package func bytes(inMemoryFiles name: String) -> Int { Self.bytes(at: paths(ofMemoryFiles: name)) }
+
+  /// Where its open memfds of this name are found.
+  package func paths(ofMemoryFiles name: String) -> [String] { files { $0.hasPrefix("/memfd:\(name) ") } }
+
+  /// What such files hold.
+  package static func bytes(at paths: [String]) -> Int {
+    paths.reduce(0) { sum, path in
       var status = stat()
       return stat(path, &status) == 0 ? sum + Int(status.st_blocks) * 512 : sum
     }

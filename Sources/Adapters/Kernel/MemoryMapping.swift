@@ -18,6 +18,18 @@ final class MemoryMapping: @unchecked Sendable {  // the address never changes; 
     count = bytes
   }
 
+  /// The same in huge pages, where the kernel has them to give.
+  init(anonymousBytes bytes: Int, inPagesOf hugePageBytes: Int, operation: String) throws(SystemError) {
+    let whole = try Self.map(
+      bytes + hugePageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | Int32(MAP_ANONYMOUS), -1, operation)
+    // Safety: what is unmapped is ours, and on either side of what stays.
+    let before = (hugePageBytes - Int(bitPattern: whole) & (hugePageBytes - 1)) & (hugePageBytes - 1)
+    if before > 0 { munmap(whole, before) }
+    if before < hugePageBytes { munmap(whole + before + bytes, hugePageBytes - before) }
+    (address, count) = (whole + before, bytes)
+    madvise(address, count, MADV_HUGEPAGE)
+  }
+
   deinit { munmap(address, count) }
 
   private static func map(_ bytes: Int, _ protection: Int32, _ flags: Int32, _ descriptor: Int32, _ operation: String)

@@ -8,11 +8,13 @@ package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thre
   private let mapping: MemoryMapping
   private let geometry: PageGeometry
   private let hasher: PageHasher
-  private var checksums: [PageChecksum] = []
+  private var checksums: [PageChecksum?] = []
 
   package init(pages: Int, geometry: PageGeometry, hasher: PageHasher) throws(SystemError) {
+    // In one piece, if it is a huge page: a disk takes a request in so many pieces, and works at each.
     mapping = try MemoryMapping(
-      anonymousBytes: geometry.bytes(inPages: pages), operation: "mapping a read buffer of \(pages) pages")
+      anonymousBytes: geometry.bytes(inPages: pages), inPagesOf: geometry.bytes(inPages: geometry.hugePagePages),
+      operation: "mapping a read buffer of \(pages) pages")
     address = mapping.address
     capacityPages = pages
     self.geometry = geometry
@@ -22,12 +24,13 @@ package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thre
   }
 
   package func checksum(at index: Int) -> PageChecksum {
-    index < checksums.count ? checksums[index] : pageChecksum(self.page(index), geometry, hasher)
+    (index < checksums.count ? checksums[index] : nil) ?? pageChecksum(self.page(index), geometry, hasher)
   }
 
-  /// Computes the checksums of its first pages beforehand: who reads has the time.
-  func computeChecksums(_ pages: Int) {
-    for index in checksums.count..<max(pages, checksums.count) { checksums.append(checksum(at: index)) }
+  /// Computes the checksums of these pages beforehand: who reads has the time.
+  func computeChecksums(_ pages: Range<Int>) {
+    while checksums.count < pages.upperBound { checksums.append(nil) }
+    for index in pages { checksums[index] = pageChecksum(self.page(index), geometry, hasher) }
   }
 
   /// Its content changes.
@@ -53,5 +56,51 @@ package final class LockedMemory: @unchecked Sendable {  // guarded by `lock`
     lock.lock()
     defer { lock.unlock() }
     budget.giveBack(bytes)
+  }
+}
+
+/// Buffers of one huge page each through which pages are written, as many as threads write at a time; none while no job runs.
+final class WriteBuffers: @unchecked Sendable {  // guarded by `lock`
+  private let lock = PlainMutex()
+  private let budget: LockedMemory
+  private let geometry: PageGeometry
+  private let hasher: PageHasher
+  private var free: [LockedBuffer] = []
+  private var bufferBytes: Int { geometry.bytes(inPages: geometry.hugePagePages) }
+
+  init(budget: LockedMemory, geometry: PageGeometry, hasher: PageHasher) {
+    self.budget = budget
+    self.geometry = geometry
+    self.hasher = hasher
+  }
+
+  deinit { release() }
+
+  /// - Returns: nil where the budget, or the machine, has none.
+  func take() -> LockedBuffer? {
+    lock.lock()
+    defer { lock.unlock() }
+    if let buffer = free.popLast() { return buffer }
+    guard budget.take(bufferBytes) else { return nil }
+    do throws(SystemError) {
+      return try LockedBuffer(pages: geometry.hugePagePages, geometry: geometry, hasher: hasher)
+    } catch {
+      budget.giveBack(bufferBytes)
+      return nil
+    }
+  }
+
+  func giveBack(_ buffer: LockedBuffer) {
+    lock.lock()
+    defer { lock.unlock() }
+    free.append(buffer)
+  }
+
+  /// Gives their memory back.
+  func release() {
+    lock.lock()
+    defer { lock.unlock() }
+    budget.giveBack(free.count * bufferBytes)
+    free.removeAll()
   }
 }

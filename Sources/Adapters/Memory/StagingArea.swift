@@ -11,7 +11,7 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `area`
 
   private let geometry: PageGeometry
   private let pageCount: Int
-  private let hasher: PageHasher
+  let hasher: PageHasher
   private let account: PageAccount
   private var area: Area?
 

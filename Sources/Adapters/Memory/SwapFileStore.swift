@@ -11,16 +11,21 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   private let staging: StagingArea
   private let floor: FreeDiskFloor
   private let account: PageAccount
+  /// In one piece pages are written several times as fast as from where they are staged; nil, and without a buffer, they are
+  /// written from there.
+  private let buffers: WriteBuffers?
   /// Only falls, in `write`.
   private let isDirect: Atomic<Bool>
 
   /// - Parameters:
   ///   - slots: how many the file may come to have.
   ///   - limit: of all tenants' swap files.
+  ///   - budget: for buffers to write through.
   package init(
     directory: String, geometry: PageGeometry, staging: StagingArea, floor: FreeDiskFloor, slots: Int = 0,
-    limit: SharedPageLimit? = nil
+    limit: SharedPageLimit? = nil, budget: LockedMemory? = nil
   ) throws(SystemError) {
+    buffers = budget.map { WriteBuffers(budget: $0, geometry: geometry, hasher: staging.hasher) }
     account = PageAccount(capacity: slots, limit: limit)
     let (file, isDirect) = try Self.create(in: directory)
     self.file = file
@@ -33,8 +38,9 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   /// Takes over what an earlier worker has left.
   package init(
     adopting file: Descriptor, geometry: PageGeometry, staging: StagingArea, floor: FreeDiskFloor, slots: Int = 0,
-    limit: SharedPageLimit? = nil
+    limit: SharedPageLimit? = nil, budget: LockedMemory? = nil
   ) {
+    buffers = budget.map { WriteBuffers(budget: $0, geometry: geometry, hasher: staging.hasher) }
     account = PageAccount(capacity: slots, limit: limit)
     account.adopt(file, geometry)
     self.file = file
@@ -53,9 +59,13 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
     // What fails is freed by the ledger, and counts until its space has been given back.
     guard account.add(numbers(slots)) else { throw PortFailure(.limitAllSwapFiles, errorNumber: ENOSPC) }
     let offset = geometry.bytes(inPages: slots.lowerBound.rawValue)
+    let buffer = buffers?.take()
+    defer { if let buffer { buffers?.giveBack(buffer) } }
+    if let buffer { copy(pages, to: buffer) }
     var done = 0
     while done < bytes {
-      let vectors = vectors(pages, fromByte: done)
+      let vectors =
+        buffer.map { [iovec(iov_base: $0.address + done, iov_len: bytes - done)] } ?? vectors(pages, fromByte: done)
       let wasDirect = isDirect.load(ordering: .acquiring)
       let (count, errorNumber) = retryingInterrupts {
         pwritev(file.raw, vectors, Int32(vectors.count), offset + done)
@@ -106,6 +116,17 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   }
 
   private func numbers(_ slots: SlotRange) -> Range<Int> { slots.lowerBound.rawValue..<slots.upperBound.rawValue }
+
+  /// Lets go of memory that only writing needs.
+  package func releaseBuffers() { buffers?.release() }
+
+  private func copy(_ pages: [PageIndex], to buffer: LockedBuffer) {
+    precondition(pages.count <= buffer.capacityPages, "a batch of more than a huge page")
+    // Safety: a page of staging memory, and one of the buffer, which nobody else has now.
+    for (number, page) in pages.enumerated() {
+      memcpy(buffer.page(number), staging.address(of: page), geometry.pageBytes)
+    }
+  }
 
   /// Consecutive pages make one vector.
   private func vectors(_ pages: [PageIndex], fromByte start: Int) -> [iovec] {

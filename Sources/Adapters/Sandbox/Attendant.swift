@@ -148,3 +148,11 @@ package enum AttendantService {
     }
   }
 }
+
+extension ProcessHandle {
+  /// Of a keeper: its worker. None is alive in the instant when the next one follows.
+  package func workers() -> [ProcessHandle] { children().filter { $0.name != AttendantService.processName } }
+
+  /// Of a keeper: its worker's, and the next one's.
+  package func attendants() -> [ProcessHandle] { children().filter { $0.name == AttendantService.processName } }
+}

@@ -88,10 +88,11 @@ extension BenchRun {
     let staged = plan.geometry.bytes(inPages: guest.pageCount - pages)
     try guest.tell("fill-zeros")
     try stage.ask("enable", guest.name)
+    let paths = stage.stagingPaths
     try ours("remove", pages: pages) {
       try guest.tell("remove \(pages)")
       // Their copies' memory comes back a little later.
-      while stage.stagingBytes > staged { SystemClock().sleep(microseconds: 100) }
+      while ProcessMemory.bytes(at: paths) > staged { SystemClock().sleep(microseconds: 100) }
     }
     try stage.ask("disable", guest.name)
     if try guest.tell("resident")["pages"]?.int != guest.pageCount - pages { mismatches += 1 }

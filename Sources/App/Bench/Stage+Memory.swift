@@ -2,8 +2,8 @@ internal import Adapters
 
 /// What the daemon that is measured holds, and what it needs for something.
 extension Stage {
-  /// Who works comes first.
-  var processes: [ProcessHandle] { daemon.handle.children() + [daemon.handle] }
+  /// Worker, attendants and keeper.
+  var processes: [ProcessHandle] { daemon.handle.workers() + daemon.handle.attendants() + [daemon.handle] }
   var worker: ProcessMemory { ProcessMemory(of: processes[0]) }
 
   /// Everything that the daemon holds besides page tables and the tenants' own pages.
@@ -13,7 +13,11 @@ extension Stage {
   }
 
   var tableBytes: Int { worker.bytes(inMemoryFiles: "swap-monitor-tables") }
-  var stagingBytes: Int { worker.bytes(inMemoryFiles: "swap-monitor-staging") }
+  var stagingBytes: Int { ProcessMemory.bytes(at: stagingPaths) }
+
+  /// To be looked up beforehand where the daemon is watched: looking for them takes a processor whose other half may be the
+  /// daemon's.
+  var stagingPaths: [String] { worker.paths(ofMemoryFiles: "swap-monitor-staging") }
 
   func knows(_ tenant: String) -> Bool {
     do throws(Client.Failure) {

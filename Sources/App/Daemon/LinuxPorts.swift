@@ -9,7 +9,7 @@ struct LinuxPorts: TenantPorts {
   let guest: GuestFiles
   let staging: StagingArea
   let file: SwapFileStore
-  let readAhead: ReadAheadThread
+  let readAhead: ReadAheadThreads
   let processList: ProcessList
   let mappingSearch: MappingSearch
   let freezer: TenantFreezer
@@ -59,13 +59,13 @@ struct LinuxPorts: TenantPorts {
     if let kept {
       file = SwapFileStore(
         adopting: kept.swapFile, geometry: shared.geometry, staging: staging, floor: shared.floor,
-        slots: map.pageCount, limit: shared.limits.swapFiles)
+        slots: map.pageCount, limit: shared.limits.swapFiles, budget: shared.lockedMemory)
     } else {
       file = try SwapFileStore(
         directory: shared.swapDirectory, geometry: shared.geometry, staging: staging, floor: shared.floor,
-        slots: map.pageCount, limit: shared.limits.swapFiles)
+        slots: map.pageCount, limit: shared.limits.swapFiles, budget: shared.lockedMemory)
     }
-    readAhead = try ReadAheadThread(
+    readAhead = try ReadAheadThreads(
       file: file, budget: shared.lockedMemory, geometry: shared.geometry, hasher: table.hasher)
     processList = ProcessList([])
     headroom = TenantHeadroom(shared: shared.headroom, processes: processList, geometry: shared.geometry)

@@ -355,6 +355,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       if let out = work as? OutJob<LinuxPorts> { report(out) }
       waits.end()
       memory.ports.helper.end()
+      memory.ports.file.releaseBuffers()
       finishProgress(work)
       if case .unreadable? = result.failure { reportUnreadable() }
       jobEnded(result)

@@ -59,7 +59,7 @@ final class TortureKiller {
 
   /// - Returns: false where there is none just now.
   private func killWorker() -> Bool {
-    let workers = keeper.children().filter { $0.name != AttendantService.processName }
+    let workers = keeper.workers()
     workers.forEach { $0.kill() }
     kills += workers.count
     return !workers.isEmpty

@@ -217,22 +217,47 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     }
   }
 
-  /// The next consecutive slots, at or behind `start`, whose pages are in the file only (or could not be read before);
-  /// they are pinned.
-  package func pinNextFileRun(from start: SwapSlot, limit: Int) -> SlotRange? {
+  /// The next slots, at or behind `start`, whose pages are in the file only (or could not be read before), with gaps in between
+  /// that cost less than another read; they are pinned.
+  package func pinNextFileRun(from start: SwapSlot, limit: Int) -> FileRun? {
     locked {
-      var position = start
-      while let used = books.slots.nextUsedRun(from: position, limit: .max) {
-        guard let first = used.first(where: { isInFileOnly($0) }) else {
-          position = used.upperBound
-          continue
-        }
-        var end = first + 1
-        while end < used.upperBound, first.distance(to: end) < limit, isInFileOnly(end) { end = end + 1 }
-        books.slots.pin(first..<end)
-        return first..<end
+      let length = SwapSlot(books.slots.length)
+      guard let first = nextInFileOnly(from: start, before: length) else { return nil }
+      let end = SwapSlot(min(first.rawValue + limit, length.rawValue))
+      var pieces: [SlotRange] = []
+      var next: SwapSlot? = first
+      while let slot = next {
+        var last = slot + 1
+        while last < end, isInFileOnly(last) { last = last + 1 }
+        pieces.append(slot..<last)
+        next = nextInFileOnly(from: last, before: min(last + (FileRun.longestGap + 1), end))
       }
-      return nil
+      let run = FileRun(pieces)
+      books.slots.pin(run.slots)
+      return run
+    }
+  }
+
+  private func nextInFileOnly(from start: SwapSlot, before end: SwapSlot) -> SwapSlot? {
+    var position = start
+    while position < end, let used = books.slots.nextUsedRun(from: position, limit: start.distance(to: end)) {
+      if let slot = used.first(where: { $0 >= end || isInFileOnly($0) }) { return slot < end ? slot : nil }
+      position = used.upperBound
+    }
+    return nil
+  }
+
+  /// The first of these slots whose page is in the file only, and how many pages follow each other from there as their slots
+  /// do.
+  package func nextInFile(_ slots: SlotRange) -> (first: SwapSlot, pages: PageRange)? {
+    locked {
+      guard let first = slots.first(where: { isInFileOnly($0) }) else { return nil }
+      let page = books.slots.owner(of: first)
+      var count = 1
+      while first + count < slots.upperBound, books.slots.owner(of: first + count) == page + count,
+        isInFileOnly(first + count)
+      { count += 1 }
+      return (first, page..<(page + count))
     }
   }
 

@@ -58,7 +58,8 @@ package protocol ReadAhead: Sendable {
   associatedtype Buffer: ReadBuffer
   /// A free buffer within the memory-locking budget; nil while all are in use.
   func takeBuffer() -> Buffer?
-  func start(_ slots: SlotRange, into buffer: Buffer)
+  /// Fills the buffer's first pages with the run's slots. What comes of those that are not wanted does not matter.
+  func start(_ run: FileRun, into buffer: Buffer)
   /// Waits for a started read; nil when none is under way.
   func nextCompletion() -> ReadCompletion<Buffer>?
   func giveBack(_ buffer: Buffer)
@@ -67,12 +68,12 @@ package protocol ReadAhead: Sendable {
 }
 
 package struct ReadCompletion<Buffer: ReadBuffer> {
-  package let slots: SlotRange
+  package let run: FileRun
   package let buffer: Buffer
   package let failure: PortFailure?
 
-  package init(slots: SlotRange, buffer: Buffer, failure: PortFailure?) {
-    self.slots = slots
+  package init(run: FileRun, buffer: Buffer, failure: PortFailure?) {
+    self.run = run
     self.buffer = buffer
     self.failure = failure
   }

@@ -5,31 +5,28 @@
 /// had in use. (What comes from staging is given back chunk by chunk, so that one chunk more is in use for an instant.)
 /// Where a chunk has no room, the job waits, and holds nothing that others may need.
 package struct DisableJob<Ports: TenantPorts>: SteppedJob {
-  private typealias Completion = ReadCompletion<Ports.File.Buffer>
-
   private enum Phase {
     case staging
     case file
     case closing
   }
 
-  package private(set) var pages = 0
+  package var pages: Int { stagedPages + file.pages }
+  private var stagedPages = 0
   package private(set) var shortage: MemoryShortage?
   private let memory: TenantMemory<Ports>
   private let cleansUpGradually: Bool
   private var returns: PageReturn<Ports> { PageReturn(memory: memory) }
   private var phase = Phase.staging
   private var stagingCursor = PageIndex(0)
-  private var fileCursor = SwapSlot(0)
+  private var file: FileReturn<Ports>
   private var sizer: ChunkSizer
-  /// What was read and is being installed: the index of the first page that is not installed yet.
-  private var completion: Completion?
-  private var installIndex = 0
 
   /// - Parameter cleansUpGradually: the swap file's content is left to `FileCleanup`.
   package init(memory: TenantMemory<Ports>, cleansUpGradually: Bool = false) {
     self.memory = memory
     self.cleansUpGradually = cleansUpGradually
+    file = FileReturn(memory: memory)
     sizer = ChunkSizer(largest: memory.map.geometry.hugePagePages)
   }
 
@@ -46,11 +43,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     }
   }
 
-  package mutating func abort() {
-    if let completion { end(completion, unseenFrom: installIndex) }
-    completion = nil
-    while let late = memory.ports.readAhead.nextCompletion() { end(late, unseenFrom: 0) }
-  }
+  package mutating func abort() { file.abort() }
 
   // MARK: Memory
 
@@ -62,7 +55,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   /// What was read ahead is given up, and read again later: its buffers are of all tenants' one budget.
   private mutating func waitForRoom() throws(JobFailure) -> JobStep {
     abort()
-    fileCursor = SwapSlot(0)
+    file.restart()
     do throws(PortFailure) {
       _ = try memory.releaseStaging(limit: memory.map.geometry.hugePagePages)
     } catch { throw .port(error) }
@@ -94,7 +87,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     } else {
       outcomes = [returns.bringBack(first, by: process)]
     }
-    for outcome in outcomes { pages += outcome.pages }
+    for outcome in outcomes { stagedPages += outcome.pages }
     if let failure = outcomes.lazy.compactMap(\.failure).first { throw .port(failure) }
     let stop = outcomes.lazy.compactMap(\.stop).first
     stagingCursor = stop == nil ? (second ?? first).upperBound : first.lowerBound
@@ -115,139 +108,18 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     guard hasRoom(for: min(memory.map.geometry.hugePagePages, memory.ledger.counts.file), fromFile: true) else {
       return try waitForRoom()
     }
-    let wantsBuffer = !readAhead()
-    if completion == nil {
-      installIndex = 0
-      completion = memory.ports.readAhead.nextCompletion()
-    }
-    guard let completion else {
-      // Another tenant's swap-in holds the whole budget: it gives some back soon.
-      if wantsBuffer { return .retryAfter(nanoseconds: RetryDelay.slot) }
+    let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
+    switch file.step(by: process, limit: limit) {
+    case .again: return .again
+    case .stopped(let stop): return try next(after: stop)
+    case .noBuffer: return .retryAfter(nanoseconds: RetryDelay.slot)
+    case .nothingLeft:
       phase = .closing
       return .again
     }
-    // What has come back by faults meanwhile is passed over, each page looked at once: else faults that follow each other are
-    // never caught up with. (Should one of these pages be in the file again, it is found in the next round.)
-    while installIndex < completion.slots.count, !isInFile(completion, at: installIndex) {
-      distrustIfWrong(completion, at: installIndex)
-      installIndex += 1
-    }
-    guard installIndex < completion.slots.count else {
-      end(completion, unseenFrom: completion.slots.count)
-      self.completion = nil
-      return .again
-    }
-    let slot = completion.slots.lowerBound + installIndex
-    let page = memory.ledger.owner(of: slot)
-    guard isRight(completion, at: installIndex) else { return try reread(page, slot, by: process) }
-    let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
-    let run = consecutivePages(completion, from: installIndex, limit: limit)
-    let stop: InstallResult.Stop? = memory.ports.gate.shared {
-      // Look up again: pages may have come back, or been removed, while the disk was at work.
-      let still = run.prefix { isInFile($0, slot: slot + run.lowerBound.distance(to: $0)) }
-      guard !still.isEmpty else {
-        installIndex += 1
-        return nil
-      }
-      let (before, source) = (pages, PageSource.buffer(completion.buffer, index: installIndex))
-      let stop = install(run.lowerBound..<(run.lowerBound + still.count), from: source, by: process)
-      installIndex += pages - before
-      return stop
-    }
-    return try next(after: stop)
-  }
-
-  /// - Returns: false when there is more to read, and no buffer for it.
-  private mutating func readAhead() -> Bool {
-    while let buffer = memory.ports.readAhead.takeBuffer() {
-      guard let slots = memory.ledger.pinNextFileRun(from: fileCursor, limit: buffer.capacityPages) else {
-        memory.ports.readAhead.giveBack(buffer)
-        return true
-      }
-      memory.ports.readAhead.start(slots, into: buffer)
-      fileCursor = slots.upperBound
-    }
-    return false
-  }
-
-  private func isRight(_ completion: Completion, at index: Int) -> Bool {
-    guard completion.failure == nil else { return false }
-    let page = memory.ledger.owner(of: completion.slots.lowerBound + index)
-    return completion.buffer.checksum(at: index) == memory.ledger.checksum(of: page)
-  }
-
-  /// Reads one slot again by itself; a page that can't be read is recorded as such, and passed over.
-  private mutating func reread(_ page: PageIndex, _ slot: SwapSlot, by process: Ports.Process) throws(JobFailure)
-    -> JobStep
-  {
-    let buffer = memory.ports.readAhead.spareBuffer
-    let read = memory.readVerified(slot, of: page, into: buffer)
-    let stop: InstallResult.Stop? = memory.ports.gate.shared {
-      memory.ledger.distrust(slot, of: page)  // reading it together with others went wrong
-      guard isInFile(page, slot: slot) else {
-        installIndex += 1
-        return nil
-      }
-      guard read != .wrong else {
-        if memory.ledger.pageUnreadable(page, slot: slot) {
-          for process in memory.ports.processes { _ = process.poison(page) }
-        }
-        installIndex += 1
-        return nil
-      }
-      let before = pages
-      let stop = install(page..<(page + 1), from: .buffer(buffer, index: 0), by: process)
-      installIndex += pages - before
-      return stop
-    }
-    return try next(after: stop)
-  }
-
-  /// Pages that follow each other in memory as their slots do in the file, all right, and in one region.
-  private func consecutivePages(_ completion: Completion, from start: Int, limit: Int) -> PageRange {
-    let first = memory.ledger.owner(of: completion.slots.lowerBound + start)
-    let regionEnd = memory.map.regions[memory.map.regionIndex(of: first)].pages.upperBound
-    var count = 1
-    while count < limit, start + count < completion.slots.count, first + count < regionEnd,
-      memory.ledger.owner(of: completion.slots.lowerBound + start + count) == first + count,
-      isRight(completion, at: start + count)
-    { count += 1 }
-    return first..<(first + count)
-  }
-
-  private func isInFile(_ completion: Completion, at index: Int) -> Bool {
-    let slot = completion.slots.lowerBound + index
-    return isInFile(memory.ledger.owner(of: slot), slot: slot)
-  }
-
-  private func isInFile(_ page: PageIndex, slot: SwapSlot) -> Bool {
-    let record = memory.ledger.record(of: page)
-    return record.slot == slot && (record.state == .file || record.state == .unreadable)
-  }
-
-  /// Slots that were read wrong are not trusted again, even where nobody has looked at what was read.
-  private func end(_ completion: Completion, unseenFrom first: Int) {
-    for index in first..<completion.slots.count { distrustIfWrong(completion, at: index) }
-    memory.ledger.unpin(completion.slots)
-    memory.ports.readAhead.giveBack(completion.buffer)
-  }
-
-  private func distrustIfWrong(_ completion: Completion, at index: Int) {
-    guard !isRight(completion, at: index) else { return }
-    let slot = completion.slots.lowerBound + index
-    memory.ledger.distrust(slot, of: memory.ledger.owner(of: slot))
   }
 
   // MARK: Both
-
-  /// To be called under the shared gate.
-  private mutating func install(
-    _ run: PageRange, from source: PageSource<Ports.File.Buffer>, by process: Ports.Process
-  ) -> InstallResult.Stop? {
-    let outcome = returns.install(run, from: source, by: process)
-    pages += outcome.pages
-    return outcome.stop
-  }
 
   private func next(after stop: InstallResult.Stop?) throws(JobFailure) -> JobStep {
     switch stop {
@@ -270,7 +142,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     }
     guard counts.file == 0 else {
       phase = .file
-      fileCursor = SwapSlot(0)
+      file.restart()
       return .again
     }
     guard memory.healPages() else { return .retryAfter(nanoseconds: RetryDelay.event) }

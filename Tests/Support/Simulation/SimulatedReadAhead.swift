@@ -3,7 +3,7 @@ package import Domain
 /// Reads slots in the background: somewhen between `start` and the completion, and they complete in any order.
 package final class SimulatedReadAhead: ReadAhead, @unchecked Sendable {  // belongs to whoever holds the baton
   private struct Started {
-    let slots: SlotRange
+    let run: FileRun
     let buffer: SimulatedBuffer
     /// How the read ended, where it took place at once.
     var outcome: PortFailure??
@@ -33,22 +33,22 @@ package final class SimulatedReadAhead: ReadAhead, @unchecked Sendable {  // bel
     return free.popLast()
   }
 
-  package func start(_ slots: SlotRange, into buffer: SimulatedBuffer) {
-    kernel.enter("readAhead.start(\(slots.text))")
-    if slots.count > buffer.capacityPages { kernel.fail("\(slots.text) does not fit into its buffer") }
-    file.begin(slots)
+  package func start(_ run: FileRun, into buffer: SimulatedBuffer) {
+    kernel.enter("readAhead.start(\(run.pieces.map(\.text).joined(separator: ", ")))")
+    if run.slots.count > buffer.capacityPages { kernel.fail("\(run.slots.text) does not fit into its buffer") }
+    for piece in run.pieces { file.begin(piece) }
     let isEarly = kernel.random.chance(perMille: 500)
-    started.append(Started(slots: slots, buffer: buffer, outcome: isEarly ? .some(read(slots, into: buffer)) : nil))
+    started.append(Started(run: run, buffer: buffer, outcome: isEarly ? .some(read(run, into: buffer)) : nil))
   }
 
   package func nextCompletion() -> ReadCompletion<SimulatedBuffer>? {
     kernel.enterBlocking("readAhead.nextCompletion")
     guard !started.isEmpty else { return nil }
     let read = started.remove(at: kernel.random.below(started.count))
-    let failure = read.outcome ?? self.read(read.slots, into: read.buffer)
+    let failure = read.outcome ?? self.read(read.run, into: read.buffer)
     kernel.perhapsYield()
-    file.end(read.slots)
-    return ReadCompletion(slots: read.slots, buffer: read.buffer, failure: failure)
+    for piece in read.run.pieces { file.end(piece) }
+    return ReadCompletion(run: read.run, buffer: read.buffer, failure: failure)
   }
 
   package func giveBack(_ buffer: SimulatedBuffer) {
@@ -58,8 +58,8 @@ package final class SimulatedReadAhead: ReadAhead, @unchecked Sendable {  // bel
     free.append(buffer)
   }
 
-  private func read(_ slots: SlotRange, into buffer: SimulatedBuffer) -> PortFailure? {
-    do throws(PortFailure) { try file.fill(buffer, from: slots) } catch { return error }
+  private func read(_ run: FileRun, into buffer: SimulatedBuffer) -> PortFailure? {
+    do throws(PortFailure) { try file.fill(buffer, from: run) } catch { return error }
     return nil
   }
 }

@@ -78,7 +78,7 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
     begin(range)
     defer { end(range) }
     kernel.perhapsYield()
-    try fill(buffer, from: range)
+    try fill(buffer, from: FileRun([range]))
     kernel.perhapsYield()
   }
 
@@ -124,17 +124,21 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
     reads.remove(at: index)
   }
 
-  func fill(_ buffer: SimulatedBuffer, from range: SlotRange) throws(PortFailure) {
+  /// What is read of slots that nobody wants is anything: somebody may be writing or punching them.
+  func fill(_ buffer: SimulatedBuffer, from run: FileRun) throws(PortFailure) {
     writeLate()
-    loseFailing(range)
+    let wanted = run.pieces.flatMap { Array($0) }
+    loseFailing(wanted)
     if let number = kernel.injector.failure(among: [ErrorNumber.inputOutput]) {
-      for slot in range { isReadWrong(slot) }
+      for slot in wanted { isReadWrong(slot) }
       if kernel.defect != .wrongReadsAreHidden { throw PortFailure(.readSwapFile, errorNumber: number) }
     }
-    let changed = kernel.injector.failure(among: [1]) == nil ? nil : kernel.random.below(range.count)
-    for (number, slot) in range.enumerated() {
+    let changed = kernel.injector.failure(among: [1]) == nil ? nil : wanted[kernel.random.below(wanted.count)]
+    for number in 0..<run.slots.count { buffer[number] = kernel.garbage() }
+    for slot in wanted {
+      let number = run.index(of: slot)
       buffer[number] = slots[slot.rawValue] ?? kernel.garbage()
-      guard number == changed else { continue }
+      guard slot == changed else { continue }
       isReadWrong(slot)
       if kernel.defect != .wrongReadsAreHidden { buffer[number] = kernel.garbage() }
     }
@@ -149,8 +153,8 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
 
   /// Who has read a slot wrong, and its page right in the end, has been warned: for the next page that trusts the slot it
   /// may be too late, and that is no excuse.
-  private func loseFailing(_ range: SlotRange) {
-    for slot in range {
+  private func loseFailing(_ wanted: [SwapSlot]) {
+    for slot in wanted {
       guard let returns = failing[slot.rawValue], let page = owners[slot.rawValue],
         kernel.returns[page.rawValue] > returns, kernel.random.chance(perMille: 500)
       else { continue }

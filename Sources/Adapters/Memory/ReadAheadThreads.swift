@@ -1,8 +1,8 @@
 package import Domain
 internal import Glibc
 
-/// Reads a tenant's slots ahead of swap-in, on a thread of its own that exists while reads are wanted.
-package final class ReadAheadThread: ReadAhead, @unchecked Sendable {
+/// Reads a tenant's slots ahead of swap-in, and checks them, on threads that exist while reads are wanted.
+package final class ReadAheadThreads: ReadAhead, @unchecked Sendable {
   // used by the tenant's one job; the queues are shared
   package let spareBuffer: LockedBuffer
   private let file: SwapFileStore
@@ -16,18 +16,20 @@ package final class ReadAheadThread: ReadAhead, @unchecked Sendable {
   private var worker: Worker?
 
   private struct Request: Sendable {
-    let slots: SlotRange
+    let run: FileRun
     let buffer: LockedBuffer
   }
 
   private struct Worker {
-    let thread: Thread
+    let threads: [Thread]
     let requests: BoundedQueue<Request>
     let completions: BoundedQueue<ReadCompletion<LockedBuffer>>
   }
 
-  /// One being installed, two being read or waiting.
-  private static let buffersPerTenant = 3
+  /// One being installed, the others being read or waiting.
+  private static let buffersPerTenant = 5
+  /// While one hashes, and while the disk's queue would be empty between two reads, another reads.
+  private static let readers = 2
   private static let smallBufferPages = 16
 
   package init(file: SwapFileStore, budget: LockedMemory, geometry: PageGeometry, hasher: PageHasher)
@@ -65,9 +67,9 @@ package final class ReadAheadThread: ReadAhead, @unchecked Sendable {
 
   package func giveBack(_ buffer: LockedBuffer) { free.append(buffer) }
 
-  package func start(_ slots: SlotRange, into buffer: LockedBuffer) {
+  package func start(_ run: FileRun, into buffer: LockedBuffer) {
     underWay += 1
-    let request = Request(slots: slots, buffer: buffer)
+    let request = Request(run: run, buffer: buffer)
     if startWorker(), let worker, worker.requests.offer(request) { return }
     // No thread to be had: read it here. Slower, and right.
     spareCompletions.append(Self.read(request, from: file))
@@ -94,27 +96,35 @@ package final class ReadAheadThread: ReadAhead, @unchecked Sendable {
     let requests = BoundedQueue<Request>(capacity: Self.buffersPerTenant)
     let completions = BoundedQueue<ReadCompletion<LockedBuffer>>(capacity: Self.buffersPerTenant)
     let file = file
-    do throws(SystemError) {
-      let thread = try Thread(name: "read-ahead") {
-        while let request = requests.take() { _ = completions.offer(Self.read(request, from: file)) }
-      }
-      worker = Worker(thread: thread, requests: requests, completions: completions)
-      return true
-    } catch { return false }
+    var threads: [Thread] = []
+    for _ in 0..<Self.readers {
+      do throws(SystemError) {
+        threads.append(
+          try Thread(name: "read-ahead") {
+            while let request = requests.take() { _ = completions.offer(Self.read(request, from: file)) }
+          })
+      } catch { break }
+    }
+    if threads.isEmpty { return false }
+    worker = Worker(threads: threads, requests: requests, completions: completions)
+    return true
   }
 
   private static func read(_ request: Request, from file: SwapFileStore) -> ReadCompletion<LockedBuffer> {
+    let run = request.run
     do throws(PortFailure) {
-      try file.read(request.slots, into: request.buffer)
-      request.buffer.computeChecksums(request.slots.count)
-      return ReadCompletion(slots: request.slots, buffer: request.buffer, failure: nil)
-    } catch { return ReadCompletion(slots: request.slots, buffer: request.buffer, failure: error) }
+      try file.read(run.slots, into: request.buffer)
+      for piece in run.pieces {
+        request.buffer.computeChecksums(run.index(of: piece.lowerBound)..<run.index(of: piece.upperBound))
+      }
+      return ReadCompletion(run: run, buffer: request.buffer, failure: nil)
+    } catch { return ReadCompletion(run: run, buffer: request.buffer, failure: error) }
   }
 
-  /// Nothing is under way: thread, buffers and budget are given back.
+  /// Nothing is under way: threads, buffers and budget are given back.
   private func releaseAll() {
     worker?.requests.close()
-    worker?.thread.join()
+    for thread in worker?.threads ?? [] { thread.join() }
     worker = nil
     guard free.count == buffers else { return }  // one is still being installed from
     budget.giveBack(budgetedBytes)

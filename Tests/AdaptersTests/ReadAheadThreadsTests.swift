@@ -5,7 +5,7 @@ import Testing
 @testable import Adapters
 
 /// In turn, because they count threads by name.
-@Suite(.serialized) struct ReadAheadThreadTests {
+@Suite(.serialized) struct ReadAheadThreadsTests {
   private static let bufferBytes = Machinery.geometry.bytes(inPages: Machinery.geometry.hugePagePages)
 
   private final class Fixture {
@@ -13,7 +13,7 @@ import Testing
     let file: SwapFileStore
     let budget: LockedMemory
     let budgetBytes: Int
-    var ahead: ReadAheadThread?
+    var ahead: ReadAheadThreads?
 
     init(buffers: Int, slotCount: Int = 64) throws {
       let staging = StagingArea(pageCount: slotCount, geometry: Machinery.geometry, hasher: testHasher)
@@ -27,7 +27,7 @@ import Testing
       try file.write((0..<slotCount).map { PageIndex($0) }, to: slots(0, slotCount))
       budgetBytes = buffers * bufferBytes
       budget = LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: UInt64(budgetBytes)))
-      ahead = try ReadAheadThread(file: file, budget: budget, geometry: Machinery.geometry, hasher: testHasher)
+      ahead = try ReadAheadThreads(file: file, budget: budget, geometry: Machinery.geometry, hasher: testHasher)
     }
 
     /// Whether all of the budget is there.
@@ -44,14 +44,14 @@ import Testing
   }
 
   @Test(
-    "buffers come out of the budget, three at most, and all goes back when nothing is under way",
-    arguments: [1, 2, 3, 5])
+    "buffers come out of the budget, five at most, and all goes back when nothing is under way",
+    arguments: [1, 3, 5, 7])
   func budget(affordable: Int) throws {
     let fixture = try Fixture(buffers: affordable)
     let ahead = try #require(fixture.ahead)
     var taken: [LockedBuffer] = []
     while let buffer = ahead.takeBuffer() { taken.append(buffer) }
-    #expect(taken.count == min(affordable, 3))
+    #expect(taken.count == min(affordable, 5))
     #expect(taken.allSatisfy { $0.capacityPages == Machinery.geometry.hugePagePages })
     #expect(!fixture.isBudgetFree)
     // The last one is kept back: nothing is released under whoever installs from it.
@@ -74,7 +74,7 @@ import Testing
     let buffer = try #require(ahead.takeBuffer())
     #expect((1..<Machinery.geometry.hugePagePages).contains(buffer.capacityPages))
     #expect(ahead.takeBuffer().isNone)
-    ahead.start(slots(3, 5), into: buffer)
+    ahead.start(FileRun([slots(3, 5)]), into: buffer)
     let completion = try #require(ahead.nextCompletion())
     #expect(completion.failure == nil && completion.buffer.page(1).load(as: UInt8.self) == 5)
     ahead.giveBack(completion.buffer)
@@ -84,7 +84,7 @@ import Testing
     #expect(fixture.isBudgetFree)
   }
 
-  @Test("every started read completes once, with its content or its failure, and the thread ends")
+  @Test("every started read completes once, with its content or its failure, and the threads end")
   func completions() throws {
     let fixture = try Fixture(buffers: 3)
     let ahead = try #require(fixture.ahead)
@@ -96,16 +96,17 @@ import Testing
         // One of them reaches past the file's end.
         let wanted = position == 20 ? slots(60, 70) : slots(position, position + 4)
         started.append(wanted)
-        ahead.start(wanted, into: buffer)
+        let pieces = [slots(position, position + 1), slots(position + 3, position + 4)]
+        ahead.start(FileRun(position == 20 ? [wanted] : pieces), into: buffer)
         position += 4
       }
       guard let completion = ahead.nextCompletion() else { break }
-      completed.append(completion.slots)
-      if completion.slots.upperBound.rawValue > 64 {
+      completed.append(completion.run.slots)
+      if completion.run.slots.upperBound.rawValue > 64 {
         #expect(completion.failure == PortFailure(.readSwapFile, errorNumber: EIO))
       } else {
         #expect(completion.failure == nil)
-        for (index, slot) in completion.slots.enumerated() {
+        for (index, slot) in completion.run.slots.enumerated() {
           #expect(completion.buffer.page(index).load(as: UInt8.self) == UInt8(slot.rawValue + 1))
           #expect(completion.buffer.checksum(at: index) == fixture.staging.checksum(of: PageIndex(slot.rawValue)))
         }
@@ -125,7 +126,7 @@ import Testing
     let ahead = try #require(fixture.ahead)
     for round in 0..<5 {
       let buffer = try #require(ahead.takeBuffer())
-      ahead.start(slots(round, round + 1), into: buffer)
+      ahead.start(FileRun([slots(round, round + 1)]), into: buffer)
       let completion = try #require(ahead.nextCompletion())
       #expect(completion.buffer.page(0).load(as: UInt8.self) == UInt8(round + 1))
       ahead.giveBack(completion.buffer)
@@ -140,7 +141,7 @@ import Testing
     let fixture = try Fixture(buffers: 3)
     for wanted in [slots(0, 32), slots(32, 64)] {
       let buffer = try #require(fixture.ahead?.takeBuffer())
-      fixture.ahead?.start(wanted, into: buffer)
+      fixture.ahead?.start(FileRun([wanted]), into: buffer)
     }
     fixture.ahead = nil
     #expect(eventually { Self.threads == 0 })
