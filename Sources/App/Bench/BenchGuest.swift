@@ -39,10 +39,6 @@ struct BenchGuest {
 
   // MARK: Faults
 
-  func touch(_ count: Int, of kind: String = "any", pauseMicroseconds: UInt32 = 0, threads: Int = 1) throws -> Touches {
-    Touches(try tenant.touch(count, of: kind, pauseMicroseconds: pauseMicroseconds, threads: threads))
-  }
-
   /// A bare handler serves what is in bare staging memory meanwhile.
   @discardableResult
   func served<Result>(isBusy: Bool = false, _ body: () throws -> Result) throws -> Result {
@@ -52,21 +48,4 @@ struct BenchGuest {
       return try body()
     }
   }
-}
-
-/// What a tenant tells of its touches.
-struct Touches {
-  let count: Int
-  let touched: Int
-  private let answer: JSONValue
-
-  init(_ answer: JSONValue) {
-    self.answer = answer
-    (count, touched) = (answer["count"]?.int ?? 0, answer["touched"]?.int ?? 0)
-  }
-
-  /// - Parameter percentile: "p50" or "p99".
-  func microseconds(_ percentile: String) -> Double { Double(answer[percentile]?.int ?? 0) / 1000 }
-
-  var pagesPerSecond: Double { Double(touched) / (Double(answer["nanoseconds"]?.int ?? 1) / 1e9) }
 }

@@ -28,7 +28,7 @@ extension BenchRun {
       var touches = Touches(.null)
       let workers = way == nil ? stage.processes : []
       let cost = try Cost.measure(of: workers) {
-        touches = try guest.touch(plan.touches, pauseMicroseconds: pause, threads: threads)
+        touches = try guest.tenant.touch(plan.touches, pauseMicroseconds: pause, threads: threads)
       }
       return (touches, Double(cost.processorNanoseconds) / 1e9 / Double(max(1, touches.touched)))
     }

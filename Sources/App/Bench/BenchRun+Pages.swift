@@ -120,7 +120,7 @@ extension BenchRun {
   private func touchFile(_ guest: BenchGuest) throws {
     tell("fault-file-p50")
     var median = 0.0
-    let cost = try stage.cost { median = try guest.touch(100).microseconds("p50") }
+    let cost = try stage.cost { median = try guest.tenant.touch(100).microseconds("p50") }
     add(
       "fault-file-p50", nil, median, processorSeconds: Double(cost.processorNanoseconds) / 1e9 / 100)
   }
@@ -160,7 +160,7 @@ extension BenchRun {
     let reads = try file.randomReads(100, pageBytes: plan.geometry.pageBytes, pages: pages)
     try guest.bare.punchGuest()
     try guest.bare.fillStaging()
-    let fault = try guest.served { try guest.touch(1000).microseconds("p50") }
+    let fault = try guest.served { try guest.tenant.touch(1000).microseconds("p50") }
     add("fault-file-p50", "read and fault", Double(Latencies(reads).percentile(50)) / 1000 + fault)
     try guest.bare.punchGuest()
   }

@@ -38,7 +38,7 @@ extension BenchRun {
     let (before, clock) = (stage.ownBytes, SystemClock())
     let crowd = try ChildProcess(
       arguments: [PatternTenant.crowdCommand, stage.socket, "\(Self.crowd)", "\(Self.crowdPages)"], keepsErrors: true)
-    guard crowd.readLine() != nil else { throw CommandFailure("\(Self.crowd) tenants could not start") }
+    guard crowd.readLine() != nil else { throw CommandFailure(message: "\(Self.crowd) tenants could not start") }
     clock.sleep(microseconds: Self.settleMicroseconds)
     add("idle-memory", nil, Double(stage.ownBytes - before) / Double(Self.crowd) / Double(1 << 20))
     tell("\(Self.crowd) idle tenants")
@@ -56,7 +56,7 @@ extension BenchRun {
     var shares: [String] = []
     func touch(_ way: String?, _ kind: String) throws {
       ProcessMemory.dropCaches()
-      let touches = try guest.touch(plan.touches, of: kind)
+      let touches = try guest.tenant.touch(plan.touches, of: kind)
       for percentile in ["p50", "p99"] where touches.count > 0 {
         add("kernel-fault-\(percentile)", way, touches.microseconds(percentile))
       }

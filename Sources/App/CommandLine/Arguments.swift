@@ -3,6 +3,13 @@ struct UsageError: Error, Equatable {
   let message: String
 }
 
+/// Why a command has failed, in words: exit code 1.
+struct CommandFailure: Error {
+  let message: String
+  /// What it would have shown with --json, and that tells of it.
+  var report: JSONValue?
+}
+
 /// A command's arguments: options (`--name VALUE`, `--name=VALUE`), flags (`--name`) and words, taken one by one.
 struct Arguments {
   private var options: [(name: String, value: String?)] = []

@@ -61,7 +61,7 @@ struct DemoRun {
     try command("trim", "zero and unchanged pages dropped")
     try command("out", "what had changed")
     try command("disable", "everything back")
-    report.hot = try tenant.tell("end")
+    report.hot = Touches(try tenant.tell("end"))
     let start = SystemClock().nowNanoseconds
     let line = report.progressLine("compare")
     let wrong = try tenant.tell("verify") { line?.draw(pages: $0) }["mismatches"]?.int ?? report.pageCount
@@ -87,11 +87,9 @@ struct DemoRun {
   }
 
   private mutating func touch(_ name: String, _ kind: String, count: Int, place: String) throws {
-    let answer = try tenant.touch(count, of: kind)
-    report.latencies.append((place, answer))
-    try row(
-      name, "random pages, one read each", pages: answer["touched"]?.int ?? 0,
-      nanoseconds: UInt64(answer["nanoseconds"]?.int ?? 0))
+    let touches = try tenant.touch(count, of: kind)
+    report.touches.append((place, touches))
+    try row(name, "random pages, one read each", pages: touches.touched, nanoseconds: touches.nanoseconds)
   }
 
   private mutating func row(_ name: String, _ what: String, pages: Int, nanoseconds: UInt64) throws {

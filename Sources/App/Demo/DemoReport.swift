@@ -17,9 +17,9 @@ struct DemoReport {
   let pageCount: Int
   var isUserModeOnly = false
   /// What the tenant says of its hot pages.
-  var hot: JSONValue = .null
+  var hot = Touches(.null)
   /// What it says of touches, by where the pages were.
-  var latencies: [(place: String, answer: JSONValue)] = []
+  var touches: [(place: String, touches: Touches)] = []
   private var rows: [Row] = []
   var showsProgress: Bool { !printsJSON && Console.isTerminal }
 
@@ -61,17 +61,17 @@ struct DemoReport {
   }
 
   func ending(_ mismatches: Int) -> String {
-    let touches = latencies.filter { $0.answer["count"] != 0 }.map { place, answer in
+    let lines = touches.filter { $0.touches.count > 0 }.map { place, touches in
       let times = ["p50", "p99", "max"].map { key in
-        "\(key) \(Table.padded(ByteSize.decimals(Self.micros(answer, key), 1), -9)) µs"
+        "\(key) \(Table.padded(ByteSize.decimals(touches.microseconds(key), 1), -9)) µs"
       }
       return "  \(Table.padded("from " + place, 16))\(times.joined(separator: "   "))\n"
     }
     return """
 
       A touch of a page that was away:
-      \(touches.joined())  Hot pages were written \(hot["count"]?.int ?? 0) times meanwhile. The longest time between two writes was \
-      \(Self.time(UInt64(hot["max"]?.int ?? 0))): its process is stopped while enable moves pages.
+      \(lines.joined())  Hot pages were written \(hot.count) times meanwhile. The longest time between two writes was \
+      \(Self.time(UInt64(hot.microseconds("max") * 1000))): its process is stopped while enable moves pages.
 
       \(mismatches == 0
         ? "Every byte of \(size(pageCount)) is what was written."
@@ -83,8 +83,8 @@ struct DemoReport {
   // MARK: Words and figures
 
   func json(_ mismatches: Int) -> JSONValue {
-    let places = latencies.filter { $0.answer["count"] != 0 }.map { place, answer in
-      (place, JSONValue.object(["p50", "p99", "max"].reduce(into: [:]) { $0[$1] = .number(Self.micros(answer, $1)) }))
+    let places = touches.filter { $0.touches.count > 0 }.map { place, touches in
+      (place, JSONValue.object(["p50", "p99", "max"].reduce(into: [:]) { $0[$1] = .number(touches.microseconds($1)) }))
     }
     return [
       "pages": .int(pageCount), "page_size": .int(pageBytes), "user_mode_only": .bool(isUserModeOnly),
@@ -97,7 +97,9 @@ struct DemoReport {
           ]
         }),
       "latency_microseconds": .object(Dictionary(uniqueKeysWithValues: places)),
-      "hot": ["touches": hot["count"] ?? 0, "longest_nanoseconds": hot["max"] ?? 0],
+      "hot": [
+        "touches": .int(hot.count), "longest_nanoseconds": .int(Int(hot.microseconds("max") * 1000)),
+      ],
       "mismatched_pages": .int(mismatches), "verified": .bool(mismatches == 0),
     ]
   }
@@ -108,8 +110,6 @@ struct DemoReport {
     guard row.nanoseconds > 0, row.pages > 0 else { return "" }
     return ByteSize.text(UInt64(Double(row.pages * pageBytes) / (Double(row.nanoseconds) / 1e9))) + "/s"
   }
-
-  private static func micros(_ answer: JSONValue, _ key: String) -> Double { Double(answer[key]?.int ?? 0) / 1000 }
 
   private static func time(_ nanoseconds: UInt64) -> String {
     nanoseconds < 1_000_000_000

@@ -33,8 +33,8 @@ class PatternGuest {
 
   func touch(
     _ count: Int, of kind: String = "any", pauseMicroseconds: UInt32 = 0, threads: Int = 1
-  ) throws(CommandFailure) -> JSONValue {
-    try tell("touch \(kind) \(count) \(pauseMicroseconds) \(threads)")
+  ) throws(CommandFailure) -> Touches {
+    Touches(try tell("touch \(kind) \(count) \(pauseMicroseconds) \(threads)"))
   }
 
   private func answer(_ progress: (Int) -> Void) throws(CommandFailure) -> JSONValue {
@@ -43,7 +43,7 @@ class PatternGuest {
       guard let done = answer["progress"]?.int else { return answer }
       progress(done)
     }
-    throw CommandFailure("a tenant process has ended before its time")
+    throw CommandFailure(message: "a tenant process has ended before its time")
   }
 
   /// It leaves in order.
@@ -54,4 +54,23 @@ class PatternGuest {
     process.handle.kill()
     process.end()
   }
+}
+
+/// What a tenant tells of its touches.
+struct Touches {
+  let count: Int
+  let touched: Int
+  let nanoseconds: UInt64
+  private let answer: JSONValue
+
+  init(_ answer: JSONValue) {
+    self.answer = answer
+    (count, touched) = (answer["count"]?.int ?? 0, answer["touched"]?.int ?? 0)
+    nanoseconds = UInt64(answer["nanoseconds"]?.int ?? 0)
+  }
+
+  /// - Parameter percentile: "p50", "p99" or "max".
+  func microseconds(_ percentile: String) -> Double { Double(answer[percentile]?.int ?? 0) / 1000 }
+
+  var pagesPerSecond: Double { Double(touched) / (Double(max(1, nanoseconds)) / 1e9) }
 }

@@ -148,7 +148,7 @@ extension Client {
 extension Userfaultfd {
   fileprivate static func createAsTenant() throws(CommandFailure) -> Created {
     do throws(SystemError) { return try create() } catch {
-      throw CommandFailure("the tenant gets no userfaultfd: \(advice(for: error))")
+      throw CommandFailure(message: "the tenant gets no userfaultfd: \(advice(for: error))")
     }
   }
 }

@@ -41,10 +41,10 @@ final class Stage {
         _ = try client.list()
         return client
       } catch {
-        guard daemon.handle.isAlive else { throw CommandFailure("the daemon could not start\(advice)") }
+        guard daemon.handle.isAlive else { throw CommandFailure(message: "the daemon could not start\(advice)") }
         guard clock.nowNanoseconds < deadline else {
           daemon.end(signal: ChildProcess.terminate)
-          throw CommandFailure(error.message)
+          throw CommandFailure(message: error.message)
         }
         clock.sleep(microseconds: 5000)
       }
@@ -76,7 +76,7 @@ extension Arguments {
     standard: UInt64, _ allowed: Range<UInt64>
   ) throws -> (geometry: PageGeometry, pageCount: Int) {
     guard let geometry = Machine.pageGeometry() else {
-      throw CommandFailure("this machine's page size is not a power of two")
+      throw CommandFailure(message: "this machine's page size is not a power of two")
     }
     let bytes = try size("memory") ?? standard
     guard allowed.contains(bytes) else {
@@ -95,6 +95,6 @@ extension Arguments {
     } else if complaint == nil {
       ClientCommands.printJSON(report)
     }
-    if let complaint { throw CommandFailure(complaint, report: report) }
+    if let complaint { throw CommandFailure(message: complaint, report: report) }
   }
 }

@@ -13,23 +13,18 @@ enum JSONValue: Codable, Equatable, Sendable {
 
   init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
-    if container.decodeNil() {
-      self = .null
-    } else if let value = Self.attempt({ try container.decode(Bool.self) }) {
-      self = .bool(value)
-    } else if let value = Self.attempt({ try container.decode(Int64.self) }) {
-      self = .integer(value)
-    } else if let value = Self.attempt({ try container.decode(UInt64.self) }) {
-      self = .unsigned(value)
-    } else if let value = Self.attempt({ try container.decode(Double.self) }) {
-      self = .number(value)
-    } else if let value = Self.attempt({ try container.decode(String.self) }) {
-      self = .string(value)
-    } else if let value = Self.attempt({ try container.decode([JSONValue].self) }) {
-      self = .array(value)
-    } else {
-      self = .object(try container.decode([String: JSONValue].self))
-    }
+    self =
+      if container.decodeNil() {
+        .null
+      } else {
+        try Self.attempt { .bool(try container.decode(Bool.self)) }
+          ?? Self.attempt { .integer(try container.decode(Int64.self)) }
+          ?? Self.attempt { .unsigned(try container.decode(UInt64.self)) }
+          ?? Self.attempt { .number(try container.decode(Double.self)) }
+          ?? Self.attempt { .string(try container.decode(String.self)) }
+          ?? Self.attempt { .array(try container.decode([JSONValue].self)) }
+          ?? .object(try container.decode([String: JSONValue].self))
+      }
   }
 
   func encode(to encoder: any Encoder) throws {

@@ -2,19 +2,7 @@ internal import Adapters
 
 /// `swap-monitor install`.
 enum Install {
-  private struct File {
-    let path: String
-    var mode: UInt32 = 0o644
-    let bytes: [UInt8]
-
-    init(_ path: String, _ text: String) { self.init(path, bytes: Array(text.utf8)) }
-
-    init(_ path: String, mode: UInt32 = 0o644, bytes: [UInt8]) {
-      self.path = path
-      self.mode = mode
-      self.bytes = bytes
-    }
-  }
+  private typealias File = (path: String, mode: UInt32, bytes: [UInt8])
 
   static func run(_ words: [String]) throws {
     let arguments = try Arguments(words, of: "install", takes: 0...0)
@@ -44,7 +32,7 @@ enum Install {
       if removes { return try InstalledFile.remove(path) ? "removed" : "was not there" }
       return try InstalledFile.write(file.bytes, to: path, mode: file.mode) ? "wrote" : "unchanged"
     } catch {
-      throw CommandFailure("\(error). Run it as root, or choose another place with --prefix or --root")
+      throw CommandFailure(message: "\(error). Run it as root, or choose another place with --prefix or --root")
     }
   }
 
@@ -61,22 +49,22 @@ enum Install {
 
   private static func files(prefix: String) throws(CommandFailure) -> [File] {
     guard let program = InstalledFile.ownProgram() else {
-      throw CommandFailure("this program's own file can't be read")
+      throw CommandFailure(message: "this program's own file can't be read")
     }
     // Where systemd and udev look.
     let library = ["/usr", "/usr/local"].contains(prefix) ? "\(prefix)/lib" : "/etc"
     let path = "\(prefix)/bin/swap-monitor"
     let share = "\(prefix)/share"
-    return [
-      File(path, mode: 0o755, bytes: program),
-      File("\(library)/systemd/system/swap-monitor.service", ServiceFiles.service(program: path)),
-      File("\(library)/systemd/system/swap-monitor.socket", ServiceFiles.socket),
-      File("\(library)/udev/rules.d/60-swap-monitor.rules", ServiceFiles.udevRule),
-      File("\(share)/man/man8/swap-monitor.8", ManualPage.text),
-      File("\(share)/bash-completion/completions/swap-monitor", Completions.bash),
-      File("\(share)/zsh/site-functions/_swap-monitor", Completions.zsh),
-      File("\(share)/fish/vendor_completions.d/swap-monitor.fish", Completions.fish),
+    let texts = [
+      ("\(library)/systemd/system/swap-monitor.service", ServiceFiles.service(program: path)),
+      ("\(library)/systemd/system/swap-monitor.socket", ServiceFiles.socket),
+      ("\(library)/udev/rules.d/60-swap-monitor.rules", ServiceFiles.udevRule),
+      ("\(share)/man/man8/swap-monitor.8", ManualPage.text),
+      ("\(share)/bash-completion/completions/swap-monitor", Completions.bash),
+      ("\(share)/zsh/site-functions/_swap-monitor", Completions.zsh),
+      ("\(share)/fish/vendor_completions.d/swap-monitor.fish", Completions.fish),
     ]
+    return [(path, 0o755, program)] + texts.map { ($0, 0o644, Array($1.utf8)) }
   }
 
   private static func advice(_ isGone: Bool) -> String {

@@ -103,7 +103,7 @@ struct TortureRun {
       ] + (options.measuresStalls ? ["paced"] : []), keepsErrors: true)
     processes.append(process)
     guard process.readLine() == "joined" else {
-      throw CommandFailure("process \(number) of the tenant could not join")
+      throw CommandFailure(message: "process \(number) of the tenant could not join")
     }
   }
 
