@@ -107,6 +107,7 @@ import Testing
     Pair("NT_PRSTATUS", Ptrace.NT_PRSTATUS, header_NT_PRSTATUS()),
     Pair("__WALL", Linux.__WALL, header___WALL()),
     Pair("SYS_statx", Linux.SYS_statx, header_SYS_statx()),
+    Pair("SYS_sched_setattr", Linux.SYS_sched_setattr, header_SYS_sched_setattr()),
     Pair("AT_EMPTY_PATH", Linux.AT_EMPTY_PATH, header_AT_EMPTY_PATH()),
   ]
 

@@ -112,6 +112,7 @@ VALUE(SYS_tgkill)
 VALUE(SYS_prctl)
 VALUE(SYS_clone3)
 VALUE(SYS_statx)
+VALUE(SYS_sched_setattr)
 VALUE(AT_EMPTY_PATH)
 
 LAYOUT(uffd_msg)

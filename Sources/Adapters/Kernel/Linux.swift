@@ -58,6 +58,7 @@ enum Linux {
     static let SYS_ppoll = 271
     static let SYS_exit_group = 231
     static let SYS_statx = 332
+    static let SYS_sched_setattr = 314
     static let SYS_close = 3
     static let SYS_mmap = 9
     static let SYS_munmap = 11
@@ -72,6 +73,7 @@ enum Linux {
     static let SYS_ppoll = 73
     static let SYS_exit_group = 94
     static let SYS_statx = 291
+    static let SYS_sched_setattr = 274
     static let SYS_close = 57
     static let SYS_mmap = 222
     static let SYS_munmap = 215

@@ -232,6 +232,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     var timeout: UInt64?
     var hasServed = false
     let log = Log.Limited(log)
+    Thread.askForShortSlices()
     waitUntilOpen()
     while !mustEnd {
       let processes = memory.ports.processes
