@@ -40,7 +40,7 @@ import Testing
   @Test func `the filter lets through what is on the list, and nothing else`() {
     let special: Set<UInt32> = [
       SystemCalls.ioctl, SystemCalls.mmap, SystemCalls.mprotect, SystemCalls.clone, SystemCalls.tgkill,
-      SystemCalls.prctl, SystemCalls.clone3,
+      SystemCalls.prctl, SystemCalls.clone3, UInt32(Linux.SYS_sched_setattr),
     ]
     let plain = Set(SystemCalls.plain)
     #expect(plain.count == SystemCalls.plain.count && plain.isDisjoint(with: special))
@@ -73,6 +73,8 @@ import Testing
     #expect(Self.verdict(SystemCalls.clone3) == Self.denied(ENOSYS))
     #expect(Self.verdict(SystemCalls.tgkill, [4711, 4712, 6]) == allowed)
     #expect(Self.verdict(SystemCalls.tgkill, [1, 1, 6]) == denied)
+    #expect(Self.verdict(UInt32(Linux.SYS_sched_setattr), [0, 4096]) == allowed)
+    #expect(Self.verdict(UInt32(Linux.SYS_sched_setattr), [1, 4096]) == denied)
     #expect(Self.verdict(SystemCalls.prctl, [15]) == allowed)
     for option in [1, 4, 22, 23, 38, 59] as [UInt64] { #expect(Self.verdict(SystemCalls.prctl, [option]) == denied) }
   }

@@ -40,6 +40,8 @@ enum SystemCallFilter {
     program += when(SystemCalls.clone, anyOf: UInt32(SystemCalls.CLONE_THREAD), argument: 0)
     program += when(SystemCalls.tgkill, among: [process], argument: 0)
     program += when(SystemCalls.prctl, among: SystemCalls.threadControls, argument: 0)
+    // Of the calling thread itself.
+    program += when(UInt32(Linux.SYS_sched_setattr), among: [0], argument: 0)
     // glibc tries this one first, whose arguments no filter can see, and then the one above.
     program += [skip(1, unless: SystemCalls.clone3), deny(ENOSYS)]
     for call in SystemCalls.plain { program += [skip(1, unless: call), allowed] }
