@@ -4,6 +4,7 @@ internal import Adapters
 @main
 struct Main {
   static func main() {
+    Console.openWhatIsClosed()
     Console.exit(run(Array(CommandLine.arguments.dropFirst())))
   }
 

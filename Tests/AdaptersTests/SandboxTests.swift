@@ -41,6 +41,7 @@ import Testing
     let special: Set<UInt32> = [
       SystemCalls.ioctl, SystemCalls.mmap, SystemCalls.mprotect, SystemCalls.clone, SystemCalls.tgkill,
       SystemCalls.prctl, SystemCalls.clone3, UInt32(Linux.SYS_sched_setattr),
+      SystemCalls.prlimit64, SystemCalls.socketpair, SystemCalls.fcntl,
     ]
     let plain = Set(SystemCalls.plain)
     #expect(plain.count == SystemCalls.plain.count && plain.isDisjoint(with: special))
@@ -75,6 +76,14 @@ import Testing
     #expect(Self.verdict(SystemCalls.tgkill, [1, 1, 6]) == denied)
     #expect(Self.verdict(UInt32(Linux.SYS_sched_setattr), [0, 4096]) == allowed)
     #expect(Self.verdict(UInt32(Linux.SYS_sched_setattr), [1, 4096]) == denied)
+    #expect(
+      Self.verdict(SystemCalls.prlimit64, [0, 7]) == allowed && Self.verdict(SystemCalls.prlimit64, [1]) == denied)
+    #expect(Self.verdict(SystemCalls.socketpair, [1, 0x80005]) == allowed)
+    #expect(Self.verdict(SystemCalls.socketpair, [1, 0x80002]) == denied)
+    for control in [1, 2, 3, 4, 1024, 1034] as [UInt64] {  // F_GETFD to F_SETFL, F_SETLEASE, F_GET_SEALS
+      #expect(Self.verdict(SystemCalls.fcntl, [3, control]) == allowed)
+    }
+    for control in [8, 10, 15] as [UInt64] { #expect(Self.verdict(SystemCalls.fcntl, [3, control]) == denied) }
     #expect(Self.verdict(SystemCalls.prctl, [15]) == allowed)
     for option in [1, 4, 22, 23, 38, 59] as [UInt64] { #expect(Self.verdict(SystemCalls.prctl, [option]) == denied) }
   }
@@ -127,10 +136,13 @@ import Testing
       } catch { return error.errorNumber }
     }
     let own = getpid()
-    for text in ["maps", "stat", "task/\(own)/stat", "fdinfo/0"] {
+    for text in ["maps", "stat", "task/\(own)/comm", "fdinfo/0"] {
       #expect(error(PrivilegedCall(.read, process: own, limit: 100, text: text)) == nil, "\(text)")
     }
-    for text in ["mem", "environ", "../../etc/passwd", "task/../mem", "root/etc/passwd", "cwd", "task/-1/stat"] {
+    for text in [
+      "mem", "environ", "../../etc/passwd", "task/../mem", "root/etc/passwd", "cwd", "task/-1/comm", "fd/0", "task/1",
+      "", "fdinfo/+1", "/maps",
+    ] {
       #expect(error(PrivilegedCall(.read, process: own, limit: 100, text: text)) == EPERM, "\(text)")
     }
     #expect(error(PrivilegedCall(.read, process: -1, limit: 100, text: "maps")) == EPERM)

@@ -110,6 +110,8 @@ VALUE(SYS_capset)
 VALUE(SYS_mprotect)
 VALUE(SYS_tgkill)
 VALUE(SYS_prctl)
+VALUE(SYS_prlimit64)
+VALUE(SYS_fcntl)
 VALUE(SYS_clone3)
 VALUE(SYS_statx)
 VALUE(SYS_sched_setattr)
@@ -281,9 +283,6 @@ static const unsigned plain_calls[] = {
 #ifdef SYS_getpeername
   SYS_getpeername,
 #endif
-#ifdef SYS_socketpair
-  SYS_socketpair,
-#endif
 #ifdef SYS_setsockopt
   SYS_setsockopt,
 #endif
@@ -295,9 +294,6 @@ static const unsigned plain_calls[] = {
 #endif
 #ifdef SYS_uname
   SYS_uname,
-#endif
-#ifdef SYS_fcntl
-  SYS_fcntl,
 #endif
 #ifdef SYS_fsync
   SYS_fsync,
@@ -448,9 +444,6 @@ static const unsigned plain_calls[] = {
 #endif
 #ifdef SYS_pwritev
   SYS_pwritev,
-#endif
-#ifdef SYS_prlimit64
-  SYS_prlimit64,
 #endif
 #ifdef SYS_recvmmsg
   SYS_recvmmsg,

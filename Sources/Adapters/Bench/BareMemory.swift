@@ -169,8 +169,10 @@ package final class BareMemory: @unchecked Sendable {  // threads work on ranges
   // MARK: The disk
 
   /// Writes staged pages one behind the other, and gives their memory back.
+  ///
+  /// - Parameter gathers: in a huge page first, of which a disk makes less work than of many small ones.
   package func write(
-    to file: BareFile, threads: Int, _ isPresent: @escaping @Sendable (Int) -> Bool
+    to file: BareFile, threads: Int, gathers: Bool, _ isPresent: @escaping @Sendable (Int) -> Bool
   ) throws(SystemError) -> Cost {
     var starts = [0]
     for first in stride(from: 0, to: pageCount, by: windowPages) {
@@ -178,12 +180,21 @@ package final class BareMemory: @unchecked Sendable {  // threads work on ranges
     }
     let offsets = starts
     return try Cost.measure { () throws(SystemError) in
-      _ = try measured(threads) { [self] (window, _) throws(SystemError) in
-        let vectors = Self.runs(of: window, where: isPresent).map {
+      _ = try measured(threads) { [self] (window, buffer) throws(SystemError) in
+        var vectors = Self.runs(of: window, where: isPresent).map {
           iovec(iov_base: staged($0.lowerBound), iov_len: geometry.bytes(inPages: $0.count))
         }
         let first = offsets[window.lowerBound / windowPages]
-        try whole("pwritev", vectors.reduce(0) { $0 + $1.iov_len }) {
+        let bytes = vectors.reduce(0) { $0 + $1.iov_len }
+        if gathers {
+          var place = buffer
+          for vector in vectors {
+            memcpy(place, vector.iov_base, vector.iov_len)
+            place += vector.iov_len
+          }
+          vectors = [iovec(iov_base: buffer, iov_len: bytes)]
+        }
+        try whole("pwritev", bytes) {
           pwritev(file.raw, vectors, Int32(vectors.count), geometry.bytes(inPages: first))
         }
         try punch(staging.file, window)
@@ -192,11 +203,14 @@ package final class BareMemory: @unchecked Sendable {  // threads work on ranges
     }
   }
 
-  /// Reads so many pages of a file from its beginning.
+  /// Reads so many pages of a file from its beginning, and gives its disk space back.
   package func read(_ file: BareFile, pages: Int, threads: Int) throws(SystemError) -> Cost {
-    try measured(threads, pages: pages) { [self] (window, buffer) throws(SystemError) in
-      let (offset, count) = place(window)
-      try whole("pread", count) { pread(file.raw, buffer, count, offset) }
+    try Cost.measure { () throws(SystemError) in
+      _ = try measured(threads, pages: pages) { [self] (window, buffer) throws(SystemError) in
+        let (offset, count) = place(window)
+        try whole("pread", count) { pread(file.raw, buffer, count, offset) }
+      }
+      try checked("emptying the file") { ftruncate(file.raw, 0) }
     }
   }
 
@@ -244,7 +258,8 @@ package final class BareMemory: @unchecked Sendable {  // threads work on ranges
     let windows = (pages + windowPages - 1) / windowPages
     let failures = Failures()
     let buffers = try (0..<threads).map { _ throws(SystemError) in
-      try MemoryMapping(anonymousBytes: geometry.bytes(inPages: windowPages), operation: "mapping a buffer")
+      let bytes = geometry.bytes(inPages: windowPages)
+      return try MemoryMapping(anonymousBytes: bytes, inPagesOf: bytes, operation: "mapping a buffer")
     }
     for buffer in buffers { fillRandomly(buffer) }
     return try Cost.measure { () throws(SystemError) in

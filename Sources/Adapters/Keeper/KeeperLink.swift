@@ -46,8 +46,16 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
 
   package var keeperProcess: Int32 { keeper.process }
 
-  /// It was our parent.
-  package var isKeeperDead: Bool { getppid() != keeper.process }
+  /// Whether it is dead, or dies in this moment.
+  package var isKeeperDead: Bool {
+    // Its sockets are closed before it is seen to have ended.
+    var poll = pollfd(fd: socket.descriptor.raw, events: 0, revents: 0)
+    let isHungUp = retryingInterrupts { Glibc.poll(&poll, 1, Self.deathMilliseconds) }.result > 0
+    return isHungUp || getppid() != keeper.process
+  }
+
+  /// Who kills both may not do so at once.
+  private static let deathMilliseconds: Int32 = 300
 
   /// To be watched for a hang-up only: the keeper is dead.
   package var descriptor: Descriptor { socket.descriptor }
@@ -150,7 +158,7 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   package func makeKeeper(of attendant: Attendant) -> SystemError {
     mutex.lock()
     defer { mutex.unlock() }
-    return attendant.becomeKeeper(keeper, held: entries)
+    return attendant.becomeKeeper(held: entries)
   }
 
   private func locked<Result>(_ body: () -> Result) -> Result {

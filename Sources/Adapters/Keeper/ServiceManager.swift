@@ -26,7 +26,9 @@ struct ServiceManager {
 
   func tellReady() throws(SystemError) { try tell("READY=1\nMAINPID=\(getpid())") }
   /// - Parameter status: a line for people.
-  func tellAlive(status: String) throws(SystemError) { try tell("WATCHDOG=1\nSTATUS=\(status)") }
+  func tellAlive(status: String) throws(SystemError) {
+    try tell("WATCHDOG=1\nSTATUS=\(String(status.prefix(200).filter { $0.isASCII && !$0.isNewline && $0 != "\0" }))")
+  }
   func tellStopping() throws(SystemError) { try tell("STOPPING=1") }
 
   private func tell(_ text: String, _ descriptors: [Descriptor] = []) throws(SystemError) {

@@ -47,6 +47,14 @@ package enum Console {
 
   package static func exit(_ code: Int32) -> Never { Glibc.exit(code) }
 
+  /// To be called first. Where a standard descriptor is closed, the next file gets its number, and is written to.
+  package static func openWhatIsClosed() {
+    for standard in STDIN_FILENO...STDERR_FILENO where fcntl(standard, F_GETFD) < 0 {
+      // The lowest free number is this one: those below are open by now.
+      _ = open("/dev/null", O_RDWR)
+    }
+  }
+
   /// Without what is done at an orderly exit, which other threads could run into.
   package static func exitAtOnce(_ code: Int32) -> Never { _exit(code) }
 

@@ -59,13 +59,17 @@ package final class SignalFreezer: Freezer, @unchecked Sendable {  // used by th
   }
 
   package func resume() {
-    for process in stopped {
-      do throws(SystemError) { try process.send(SIGCONT) } catch {}  // it is dead
+    guard !stopped.isEmpty else { return }
+    let left = stopped.filter { process in
+      do throws(SystemError) {
+        try process.send(SIGCONT)
+        return false
+      } catch { return error.errorNumber != ESRCH }  // or it is dead
     }
     resumed = stopped
-    guard !stopped.isEmpty else { return }
-    stopped = []
-    do throws(SystemError) { try record([]) } catch {}  // who goes on twice goes on
+    // Another worker is to try again.
+    stopped = left
+    do throws(SystemError) { try record(left.map(\.pid)) } catch {}  // who goes on twice goes on
   }
 
   package func beginLook() { tasksSeen = [] }

@@ -12,6 +12,7 @@ package final class Attendant: Sendable {
   private let idle = Guarded<[SequencedSocket]>([])
   /// So many stay; more were needed by many who asked at once.
   private static let idleLimit = 4
+  private let isBecomingKeeper = Guarded(false)
 
   /// Called where it is found dead. Where another worker, with another attendant, can follow this one, it is to end this
   /// one, so that no request fails for it.
@@ -32,6 +33,12 @@ package final class Attendant: Sendable {
   /// To be called when its process has ended.
   package func died() { atDeath() }
 
+  /// It is dead, or the keeper now, who ends this process: then what was asked is asked by the next worker.
+  private func hasGone() {
+    while isBecomingKeeper.withLock({ $0 }) { usleep(10_000) }
+    atDeath()
+  }
+
   func perform(
     _ call: PrivilegedCall, _ descriptors: [Descriptor], operation: @autoclosure () -> String
   ) throws(SystemError) -> PrivilegedAnswer {
@@ -42,11 +49,11 @@ package final class Attendant: Sendable {
       _ = try lane.send(call.bytes, descriptors: descriptors)
       received = try lane.receive()
     } catch {
-      if error.errorNumber == EPIPE || error.errorNumber == ECONNRESET { atDeath() }
+      if error.errorNumber == EPIPE || error.errorNumber == ECONNRESET { hasGone() }
       throw error
     }
     guard case .packet(let packet) = received else {
-      atDeath()
+      hasGone()
       throw SystemError("\(operation()): the attendant is dead", errorNumber: ECONNRESET)
     }
     idle.withLock { if $0.count < Self.idleLimit { $0.append(lane) } }
@@ -62,14 +69,16 @@ package final class Attendant: Sendable {
   /// Has it become the keeper, whose first deed is to end this process.
   ///
   /// - Returns: only where that failed.
-  func becomeKeeper(_ description: KeeperDescription, held: [HeldKey: Descriptor]) -> SystemError {
+  func becomeKeeper(held: [HeldKey: Descriptor]) -> SystemError {
+    isBecomingKeeper.withLock { $0 = true }
+    defer { isBecomingKeeper.withLock { $0 = false } }
     do throws(SystemError) {
       let entries = Array(held)
       for start in stride(from: 0, to: entries.count, by: LinkPacket.keyLimit) {
         let batch = entries[start..<min(start + LinkPacket.keyLimit, entries.count)]
         try send(LinkPacket(.hold, keys: batch.map(\.key)), batch.map(\.value))
       }
-      try send(LinkPacket(.succeed, text: description.text), [])
+      try send(LinkPacket(.succeed), [])
       guard case .packet(let packet) = try link.receive(), let answer = LinkPacket(packet.bytes) else {
         return SystemError("the attendant has died", errorNumber: ECONNRESET)
       }
@@ -97,7 +106,12 @@ package enum AttendantService {
   package static let processName = "swap-attendant"
 
   /// Serves until the worker is gone.
-  package static func run(link descriptor: Descriptor, swapDirectory: String) throws(SystemError) {
+  ///
+  /// - Parameter keeperArguments: what this program is to be executed with should it become the keeper.
+  package static func run(link descriptor: Descriptor, swapDirectory: String, keeperArguments: [String])
+    throws(SystemError)
+  {
+    let keeper = getppid()
     descriptor.setClosesOnExecute(true)
     let link = SequencedSocket(adopting: descriptor)
     let work = PrivilegedWork(swapDirectory: swapDirectory)
@@ -111,16 +125,43 @@ package enum AttendantService {
         try Thread.runDetached(name: "lane") { serve(SequencedSocket(adopting: lane), work) }
       case .hold:
         guard message.keys.count == packet.descriptors.count else { return }
+        if let place = message.keys.firstIndex(of: .formerWorker), !isWorker(packet.descriptors[place], keeper) {
+          return
+        }
         for (key, descriptor) in zip(message.keys, packet.descriptors) { held[key] = descriptor }
       case .succeed:
-        guard let description = KeeperDescription(message.text) else { return }
-        let failure = description.execute(passing: held)
+        let failure = becomeKeeper(after: keeper, keeperArguments, held)
         _ = try link.send(LinkPacket(.refused, text: Array("\(failure)".utf8)).bytes)
         held = held.filter { $0.key == .formerWorker }
       default: return
       }
     }
   }
+
+  /// Whether that is a child of the keeper, as we are, and runs this program: the next keeper kills it.
+  private static func isWorker(_ pidfd: Descriptor, _ keeper: Int32) -> Bool {
+    do throws(SystemError) {
+      let pid = try ProcessHandle(pidfd: pidfd).pid
+      return pid != getpid() && linkTarget("/proc/\(pid)/exe") == linkTarget("/proc/self/exe")
+        && ProcessStatus(pid: pid)["PPid"] == ProcessStatus(pid: getpid())["PPid"]
+    } catch { return false }
+  }
+
+  /// - Returns: only where that failed.
+  private static func becomeKeeper(after keeper: Int32, _ arguments: [String], _ held: [HeldKey: Descriptor])
+    -> SystemError
+  {
+    // The worker may have seen its links close just before its end.
+    for _ in 0..<keeperLooks where getppid() == keeper { usleep(lookMicroseconds) }
+    guard getppid() != keeper else { return SystemError("the keeper is alive", errorNumber: EPERM) }
+    let name = linkTarget("/proc/self/exe") ?? "swap-monitor"
+    let description = KeeperDescription(
+      process: keeper, endsWorkerWithItself: false, executable: "/proc/self/exe", words: [name] + arguments)
+    return description.execute(passing: held)
+  }
+
+  private static let keeperLooks = 1000
+  private static let lookMicroseconds: UInt32 = 1000
 
   /// Waits for a packet.
   ///

@@ -27,6 +27,8 @@ struct PrivilegedCall: Equatable {
     case socketOwner = 10
     /// A new file in the swap directory; the answer's number is 1 where it is open with O_DIRECT.
     case makeSwapFile = 11
+    /// Signs that the kernel may write into a process's memory (`KernelAccessSigns`); `limit` is 1 for one that is drained.
+    case signs = 13
     /// UFFDIO_API with the features in `offset`, on the userfaultfd that comes along.
     case handshake = 12
   }

@@ -17,11 +17,14 @@ struct PrivilegedWork: Sendable {
       PrivilegedAnswer(bytes: try Self.tasks(of: call.process, withPlaces: call.limit == 1).flatMap(\.bytes))
     case .signal:
       try signal(call.limit, to: try only(descriptors))
-    case .takeUserfaultfd: try Self.takeUserfaultfd(call.limit, of: try only(descriptors))
+    case .takeUserfaultfd: try takeUserfaultfd(call.limit, of: try only(descriptors))
     case .sharesMemory:
       PrivilegedAnswer(
         number: c_syscall(Linux.SYS_kcmp, Int(call.process), call.limit, Self.kcmpMemory, 0, 0) == 0 ? 1 : 0)
-    case .connect: PrivilegedAnswer(descriptor: try Self.connect(call.text))
+    case .connect: PrivilegedAnswer(descriptor: try connect(call.text))
+    case .signs:
+      PrivilegedAnswer(
+        bytes: Array((KernelAccessSigns.findHere(pid: call.process, drained: call.limit == 1) ?? "").utf8))
     case .socketOwner:
       try Self.ownerOfSocket(call.text)
     case .makeSwapFile: try makeSwapFile(call.text)
@@ -39,17 +42,23 @@ struct PrivilegedWork: Sendable {
 
   // MARK: /proc
 
-  private static let names: Set<Substring> = [
-    "maps", "smaps", "status", "stat", "comm", "cgroup", "pagemap", "task", "children", "fd", "fdinfo",
+  /// What may be asked for, with N for a number. (A file that "fd/N" links to is none of them.)
+  private static let names: [PrivilegedCall.Kind: Set<String>] = [
+    .read: [
+      "maps", "smaps", "status", "stat", "comm", "cgroup", "pagemap", "fdinfo/N", "task/N/children", "task/N/comm",
+    ],
+    .entries: ["", "task", "fd"],
+    .link: ["fd/N"],
   ]
 
-  /// Of what is asked for: known names and numbers only.
   private func path(_ call: PrivilegedCall) throws(SystemError) -> String {
-    let parts = call.text.split(separator: "/")
-    guard call.process >= 0, parts.allSatisfy({ Self.names.contains($0) || Int32($0).map { $0 >= 0 } == true }) else {
+    let parts = call.text.split(separator: "/", omittingEmptySubsequences: false)
+    let isNumber = { (part: Substring) in !part.isEmpty && part.utf8.allSatisfy { (0x30...0x39).contains($0) } }
+    let name = parts.map { isNumber($0) ? "N" : $0 }.joined(separator: "/")
+    guard call.process >= 0, Self.names[call.kind]?.contains(name) == true, call.process > 0 || name.isEmpty else {
       throw SystemError("reading /proc", errorNumber: EPERM)
     }
-    return (call.process == 0 ? ["/proc"] : ["/proc/\(call.process)"] + parts).joined(separator: "/")
+    return call.process == 0 ? "/proc" : "/proc/\(call.process)/\(call.text)"
   }
 
   private static let chunkBytes = 64 << 10
@@ -152,12 +161,16 @@ struct PrivilegedWork: Sendable {
 
   /// Tenants are stopped and let go on; who keeps an earlier worker's descriptors is ended.
   private func signal(_ number: Int, to pidfd: Descriptor) throws(SystemError) -> PrivilegedAnswer {
-    let isOurs = swapDirectory == nil || number == Int(SIGSTOP) || number == Int(SIGCONT)
-    if !isOurs {
-      let name = ProcessFiles(pid: try ProcessHandle(pidfd: pidfd).pid).text("comm")?.trimmingLine
-      guard number == Int(SIGKILL), name == SharedDescriptors.processName else {
-        throw SystemError("sending signal \(number)", errorNumber: EPERM)
-      }
+    if swapDirectory != nil {
+      let pid = try ProcessHandle(pidfd: pidfd).pid
+      let mayBe =
+        switch Int32(truncatingIfNeeded: number) {
+        case SIGCONT: true
+        case SIGSTOP: ![1, getpid(), getppid()].contains(pid)
+        case SIGKILL: Self.sharesDescriptors(pid)
+        default: false
+        }
+      guard mayBe else { throw SystemError("sending signal \(number)", errorNumber: EPERM) }
     }
     try checked("sending signal \(number)") {
       c_syscall(Linux.SYS_pidfd_send_signal, Int(pidfd.raw), number, 0, 0, 0)
@@ -165,20 +178,49 @@ struct PrivilegedWork: Sendable {
     return PrivilegedAnswer()
   }
 
-  private static func takeUserfaultfd(_ number: Int, of pidfd: Descriptor) throws(SystemError) -> PrivilegedAnswer {
+  /// Whether it is a process of ours that does nothing else (`SharedDescriptors`).
+  private static func sharesDescriptors(_ pid: Int32) -> Bool {
+    let files = ProcessFiles(pid: pid)
+    return files.text("comm")?.trimmingLine == SharedDescriptors.processName && files.user == geteuid()
+  }
+
+  private func takeUserfaultfd(_ number: Int, of pidfd: Descriptor) throws(SystemError) -> PrivilegedAnswer {
+    if swapDirectory != nil {
+      guard Self.sharesDescriptors(try ProcessHandle(pidfd: pidfd).pid) else {
+        throw SystemError("pidfd_getfd", errorNumber: EPERM)
+      }
+    }
     let raw = try checked("pidfd_getfd") { c_syscall(Linux.SYS_pidfd_getfd, Int(pidfd.raw), number, 0, 0, 0) }
     let descriptor = Descriptor(owning: Int32(raw))
     guard Userfaultfd.isOne(descriptor) else { throw SystemError("pidfd_getfd", errorNumber: EPERM) }
     return PrivilegedAnswer(descriptor: descriptor)
   }
 
-  private static func connect(_ path: String) throws(SystemError) -> Descriptor {
+  /// To a QEMU's monitor, and to nothing else: that greets who comes.
+  private func connect(_ path: String) throws(SystemError) -> Descriptor {
     let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
     let descriptor = Descriptor(owning: try checked("socket") { socket(AF_UNIX, kind, 0) })
     let (result, errorNumber) = (try withAddress(path) { Glibc.connect(descriptor.raw, $0, $1) }, errno)
     if result != 0 { throw SystemError("connecting to \(path)", errorNumber: errorNumber) }
-    return descriptor
+    if swapDirectory == nil { return descriptor }
+    let deadline = SystemClock().nowNanoseconds + Self.greetingNanoseconds
+    var begin = [UInt8](repeating: 0, count: Self.greeting.count)
+    while true {
+      let now = SystemClock().nowNanoseconds
+      let isReady = now < deadline && !Readable.wait(for: [descriptor], timeoutNanoseconds: deadline - now).isEmpty
+      guard isReady else { throw SystemError("waiting for a greeting", errorNumber: ETIMEDOUT) }
+      let count = recv(descriptor.raw, &begin, begin.count, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
+      guard count > 0, begin.prefix(count) == Self.greeting.prefix(count) else {
+        throw SystemError("\(path) is no QEMU's QMP monitor", errorNumber: EPROTO)
+      }
+      if count == begin.count { return descriptor }
+      usleep(1000)
+    }
   }
+
+  private static let greeting = Array(#"{"QMP""#.utf8)
+  /// Another client may be connected, who is served first.
+  private static let greetingNanoseconds: UInt64 = 2_000_000_000
 
   private static func ownerOfSocket(_ path: String) throws(SystemError) -> PrivilegedAnswer {
     let status = try status(of: path)

@@ -40,6 +40,10 @@ enum SystemCallFilter {
     program += when(SystemCalls.clone, anyOf: UInt32(SystemCalls.CLONE_THREAD), argument: 0)
     program += when(SystemCalls.tgkill, among: [process], argument: 0)
     program += when(SystemCalls.prctl, among: SystemCalls.threadControls, argument: 0)
+    program += when(SystemCalls.prlimit64, among: [0, process], argument: 0)
+    // Pairs for links only: a datagram socket reaches whoever it names.
+    program += when(SystemCalls.socketpair, among: [SystemCalls.sequencedPair], argument: 1)
+    program += when(SystemCalls.fcntl, notAmong: SystemCalls.signallingControls, argument: 1)
     // Of the calling thread itself.
     program += when(UInt32(Linux.SYS_sched_setattr), among: [0], argument: 0)
     // glibc tries this one first, whose arguments no filter can see, and then the one above.
@@ -63,6 +67,11 @@ enum SystemCallFilter {
   private static func when(_ call: UInt32, among values: [UInt32], argument: UInt32) -> [Instruction] {
     let checks = values.flatMap { [skip(1, unless: $0), allowed] }
     return [skip(checks.count + 2, unless: call), load(argumentOffset(argument))] + checks + [deny(EPERM)]
+  }
+
+  private static func when(_ call: UInt32, notAmong values: [UInt32], argument: UInt32) -> [Instruction] {
+    let checks = values.flatMap { [skip(1, unless: $0), deny(EPERM)] }
+    return [skip(checks.count + 2, unless: call), load(argumentOffset(argument))] + checks + [allowed]
   }
 
   private static func when(_ call: UInt32, anyOf bits: UInt32, argument: UInt32) -> [Instruction] {

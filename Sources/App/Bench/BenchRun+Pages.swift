@@ -132,16 +132,21 @@ extension BenchRun {
     let bare = guest.bare
     var reads: [Cost] = []
     var copies: [Cost] = []
-    for (way, isDirect, threads) in [("O_DIRECT 1", true, 1), ("O_DIRECT 2", true, 2), ("buffered 1", false, 1)] {
+    for (way, isDirect, threads, gathers) in [
+      ("O_DIRECT 1", true, 1, false), ("O_DIRECT 2", true, 2, false), ("O_DIRECT 2, gathered", true, 2, true),
+      ("buffered 1", false, 1, false),
+    ] {
       let file = try BareFile(in: stage.swapDirectory, isDirect: isDirect)
       try bare.fillStaging()
-      try limit("out-\(suffix)", way, pages: present) { try bare.write(to: file, threads: threads, isPresent) }
+      try limit("out-\(suffix)", way, pages: present) {
+        try bare.write(to: file, threads: threads, gathers: gathers, isPresent)
+      }
       ProcessMemory.dropCaches()
-      tell("in-file-\(suffix), limit: read, \(way)")
-      reads.append(try bare.read(file, pages: present, threads: threads))
       if way == "O_DIRECT 1", suffix == "untrimmed", plan.wants("fault-file-p50") {
         try measureFileFaultLimit(guest, file, pages: present)
       }
+      tell("in-file-\(suffix), limit: read, \(way)")
+      reads.append(try bare.read(file, pages: present, threads: threads))
     }
     for threads in Self.threads {
       try bare.punchGuest()

@@ -11,9 +11,7 @@ enum Serve {
     let log = Log(level: try logLevel(arguments))
     Machine.raiseDescriptorLimit()
     let signals = try EndSignals()
-    let configuration = try configuration(arguments, log)
-    log.info("serving at \(configuration.socketPath)")
-    let (keeper, isActivated) = try makeKeeper(words, arguments, configuration, signals)
+    let (keeper, configuration, isActivated) = try makeKeeper(words, arguments, log, signals)
     let code = try keeper.run()
     if code != 0 { Console.exit(code) }
     // Else it is the service manager's.
@@ -23,17 +21,21 @@ enum Serve {
   /// In a function of its own: what the keeper drops must be held by nobody else.
   @inline(never)
   private static func makeKeeper(
-    _ words: [String], _ arguments: Arguments, _ configuration: Server.Configuration, _ signals: EndSignals
-  ) throws -> (Keeper, isActivated: Bool) {
+    _ words: [String], _ arguments: Arguments, _ log: Log, _ signals: EndSignals
+  ) throws -> (Keeper, Server.Configuration, isActivated: Bool) {
     let (inherited, isActivatedNow) = Keeper.inherited()
-    var held = inherited
     let isActivated = isActivatedNow || arguments.has("activated")
+    // Who goes on with tenants does so whatever the disk is like.
+    let isFirst = inherited.keys.allSatisfy { $0.group == 0 }
+    let configuration = try configuration(arguments, log, isFirst: isFirst)
+    log.info("serving at \(configuration.socketPath)")
+    var held = inherited
     if held[HeldRole.listenerKey] == nil { held[HeldRole.listenerKey] = try listen(arguments, configuration) }
     let words = isActivated && !arguments.has("activated") ? words + ["--activated"] : words
     let keeper = try Keeper(
       workerArguments: ["worker"] + words, keeperArguments: ["serve"] + words, held: held, signals: signals,
-      endsWorkerWithItself: arguments.has("end-with-parent"), log: { configuration.log.error($0) })
-    return (keeper, isActivated)
+      endsWorkerWithItself: arguments.has("end-with-parent"), log: { log.error($0) })
+    return (keeper, configuration, isActivated)
   }
 
   /// The worker, which the keeper starts.
@@ -43,7 +45,7 @@ enum Serve {
     Machine.raiseDescriptorLimit()
     Machine.nameProcess("swap-monitor")
     let signals = try EndSignals()
-    let configuration = try configuration(arguments, log)
+    let configuration = try configuration(arguments, log, isFirst: false)
     guard let socket = Descriptor(inherited: KeeperLink.workerDescriptor) else {
       throw UsageError(message: "worker: is for swap-monitor itself, which starts it by 'swap-monitor serve'")
     }
@@ -57,7 +59,7 @@ enum Serve {
     if arguments.has("no-sandbox") {
       log.warning("--no-sandbox: the worker keeps all rights that the daemon was started with")
     } else if let lack = try Sandbox.enter() {
-      log.info("sandbox: \(lack)")
+      log.warning("sandbox: \(lack)")
     }
     let server = try Server(configuration, link: link, attendant: attendant, signals: signals)
     try server.takeOver(sharing: shared)
@@ -85,7 +87,9 @@ enum Serve {
     guard let link = Descriptor(inherited: KeeperLink.workerDescriptor) else {
       throw UsageError(message: "\(AttendantService.command): is for swap-monitor itself")
     }
-    try AttendantService.run(link: link, swapDirectory: arguments.value("swap-dir") ?? Defaults.swapDirectory())
+    try AttendantService.run(
+      link: link, swapDirectory: arguments.value("swap-dir") ?? Defaults.swapDirectory(),
+      keeperArguments: ["serve"] + words)
   }
 
   private static func parse(_ words: [String]) throws(UsageError) -> Arguments {
@@ -122,18 +126,21 @@ enum Serve {
     return level
   }
 
-  private static func configuration(_ arguments: Arguments, _ log: Log) throws -> Server.Configuration {
+  /// - Parameter isFirst: then what the daemon needs is looked at; later, what fails fails when it is needed.
+  private static func configuration(_ arguments: Arguments, _ log: Log, isFirst: Bool) throws -> Server.Configuration {
     let keepFree = try arguments.size("keep-free")
     guard let geometry = Machine.pageGeometry() else {
       throw Failure(message: "this machine's page size is not a power of two")
     }
     let limits = try limits(arguments, geometry)
-    try checkUserfaultfd(log)
+    if isFirst { try checkUserfaultfd(log) }
     let directory = arguments.value("swap-dir") ?? Defaults.swapDirectory()
     do throws(SystemError) {
       // Swap files are other users' memory: nobody else has business in their directory.
-      try Directory.make(directory, mode: 0o700)
-      try SwapFileStore.probe(directory)
+      if isFirst {
+        try Directory.make(directory, mode: 0o700)
+        try SwapFileStore.probe(directory)
+      }
     } catch {
       throw Failure(message: "the swap directory can't be used: \(error). Choose another with --swap-dir")
     }

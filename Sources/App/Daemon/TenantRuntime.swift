@@ -41,28 +41,28 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   let memory: TenantMemory<LinuxPorts>
   var holdings: TenantHoldings { memory.ports.holdings }
   let name: String
-  private let freeze: FreezeMode
+  let freeze: FreezeMode
   let log: Log
-  private let jobEnded: @Sendable (JobResult) -> Void
-  private let processGone: @Sendable (UserfaultProcess) -> Void
+  let jobEnded: @Sendable (JobResult) -> Void
+  let processGone: @Sendable (UserfaultProcess) -> Void
   private let childrenForked: @Sendable ([UserfaultProcess]) -> Void
   private let fileFaults = FileFaults()
   private let wakeUp: WakeUp
-  private let monitor = Monitor()
-  private var nextJob: TenantJob?
-  private var options = JobOptions()
-  private var isAborting = false
-  private var isEnding = false
-  private var progress = StateTransition()
-  private var jobStartNanoseconds: UInt64?
+  let monitor = Monitor()
+  var nextJob: TenantJob?
+  var options = JobOptions()
+  var isAborting = false
+  var isEnding = false
+  var progress = StateTransition()
+  var jobStartNanoseconds: UInt64?
   private var threads: [Thread] = []
-  private let waits: MemoryWait
+  let waits: MemoryWait
   /// What an earlier worker has left half done is finished, as far as it must be before faults are served.
-  private var isOpen = false
-  private let jobLane = Lane("jobs")
+  var isOpen = false
+  let jobLane = Lane("jobs")
   private let faultLane = Lane("faults")
   private let fileFaultLanes = (0..<TenantRuntime.fileFaultThreads).map { _ in Lane("file-faults") }
-  private let cleaner: FileCleaner
+  let cleaner: FileCleaner
 
   private struct FileFaults: FileFaultQueue, Sendable {
     let queue = BoundedQueue<WaitingFault<UserfaultProcess>>(capacity: TenantRuntime.fileFaultCapacity)
@@ -208,9 +208,9 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
 
   private func name(of thread: String) -> String { Thread.name(thread, of: memory.ports.holdings.group) }
 
-  private var mustEnd: Bool { monitor.withLock { isEnding } }
+  var mustEnd: Bool { monitor.withLock { isEnding } }
 
-  private func open() {
+  func open() {
     monitor.withLock {
       isOpen = true
       monitor.wakeAll()
@@ -308,115 +308,6 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         // Woken, its thread faults again; so nothing is kept here.
         process.wake(fault.page..<(fault.page + 1))
       }
-    }
-  }
-
-  // MARK: Jobs
-
-  /// A failure is tried again: nothing else can be done for the tenant before this is.
-  private func takeOver(_ left: LeftTenant) {
-    var left = left
-    let log = Log.Limited(log)
-    repeat {
-      jobLane.enter()
-      defer { jobLane.leave() }
-      do throws(JobFailure) {
-        switch try left.step(self.log) {
-        case .again: if left.mayBeServed { open() }
-        case .retryAfter(let nanoseconds):
-          jobLane.leave()
-          pause(nanoseconds)
-        case .finished: return open()
-        }
-      } catch {
-        log.warning("tenant \(name): taking over: \(ProtocolError(error).message)")
-        jobLane.leave()
-        pause(Self.failureDelayNanoseconds)
-      }
-    } while !mustEnd
-  }
-
-  private func runJobs() {
-    var lastAccepts: AcceptedRisks = []
-    while let job = takeJob() {
-      let options = monitor.withLock { self.options }
-      if job == .enable { lastAccepts = options.accepts }
-      var work: any SteppedJob =
-        switch job {
-        case .enable:
-          EnableJob(memory: memory, freeze: freeze, accepts: options.accepts)
-        case .trim: TrimJob(memory: memory)
-        case .out: OutJob(memory: memory, freeze: freeze, accepts: lastAccepts)
-        case .disable: DisableJob(memory: memory, cleansUpGradually: options.cleansUpGradually)
-        }
-      var result = run(&work, job)
-      if let enable = work as? EnableJob<LinuxPorts> {
-        (result.warnings, result.shortage) = (Self.warnings(of: enable) + stopWarnings(), enable.shortage)
-      }
-      if let out = work as? OutJob<LinuxPorts> { report(out) }
-      waits.end()
-      memory.ports.helper.end()
-      memory.ports.file.releaseBuffers()
-      finishProgress(work)
-      if case .unreadable? = result.failure { reportUnreadable() }
-      jobEnded(result)
-      cleaner.ask()
-    }
-  }
-
-  private func takeJob() -> TenantJob? {
-    monitor.withLock {
-      while nextJob == nil && !isEnding { monitor.wait() }
-      defer { nextJob = nil }
-      return isEnding ? nil : nextJob
-    }
-  }
-
-  private func run(_ work: inout any SteppedJob, _ job: TenantJob) -> JobResult {
-    do throws(JobFailure) {
-      while true {
-        if mayNotGoOn(job, mayAbort: work.mayAbort) {
-          work.abort()
-          return JobResult(job: job, end: .aborted, failure: nil)
-        }
-        jobLane.enter()
-        defer { jobLane.leave() }
-        let step = try work.step()
-        let (pages, examinedPages) = (work.pages, work.examinedPages)
-        monitor.withLock { (progress.pages, progress.examinedPages) = (pages, examinedPages) }
-        if job == .disable { waits.note(work.shortage) }
-        switch step {
-        case .again: break
-        case .retryAfter(let nanoseconds):
-          for process in memory.ports.processes where !process.isAlive { processGone(process) }
-          jobLane.leave()
-          pause(nanoseconds)
-        case .finished: return JobResult(job: job, end: .finished, failure: nil)
-        }
-      }
-    } catch {
-      // `enable` that moved nothing has changed nothing; the others may have failed half way.
-      return JobResult(job: job, end: .failed(unchanged: job == .enable && work.pages == 0), failure: error)
-    }
-  }
-
-  /// `enable` ends for nobody but the tenant's death.
-  private func mayNotGoOn(_ job: TenantJob, mayAbort: Bool) -> Bool {
-    monitor.withLock { isEnding || isAborting && job != .enable && mayAbort }
-  }
-
-  private func pause(_ nanoseconds: UInt64) {
-    let deadline = memory.ports.clock.nowNanoseconds + nanoseconds
-    monitor.withLock { if !isEnding { monitor.wait(untilNanoseconds: deadline) } }
-  }
-
-  private func finishProgress(_ work: any SteppedJob) {
-    let now = memory.ports.clock.nowNanoseconds
-    let (pages, examinedPages) = (work.pages, work.examinedPages)
-    monitor.withLock {
-      progress = StateTransition(
-        pages: pages, examinedPages: examinedPages, nanoseconds: now - (jobStartNanoseconds ?? now))
-      jobStartNanoseconds = nil
     }
   }
 }
