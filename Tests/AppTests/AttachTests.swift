@@ -126,9 +126,19 @@ struct AttachTests {
     let listener = Descriptor(owning: socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0))
     defer { unlink(other) }
     #expect(try withAddress(other) { bind(listener.raw, $0, $1) } == 0 && listen(listener.raw, 1) == 0)
-    #expect(
-      try refusal(Self.request(stranger.pid, ["qmp": .string(other)])).contains(
-        "is the monitor of process \(getpid()), not"))
+    for (greeting, complaint) in [
+      ("", "no greeting comes"), ("HTTP/1.1 200\n", "no QEMU's QMP monitor"),
+      ("{\"QMP\": {}}\n", "is the monitor of process \(getpid()), not"),
+    ] {
+      try Thread.runDetached(name: "greet") {
+        let connection = Descriptor(owning: accept(listener.raw, __SOCKADDR_ARG(__sockaddr__: nil), nil))
+        _ = greeting.withCString { write(connection.raw, $0, strlen($0)) }
+        var byte: UInt8 = 0
+        while read(connection.raw, &byte, 1) > 0 {}
+      }
+      let answer = try refusal(Self.request(stranger.pid, ["qmp": .string(other)]))
+      #expect(answer.contains(complaint), "\(answer)")
+    }
     #expect(try refusal(Self.request(stranger.pid, ["tenant": "bad name"])).hasPrefix("invalid-request: tenant"))
     #expect(try refusal(Self.request(daemon.process.handle.pid)).hasPrefix("unsupported"))
     do {

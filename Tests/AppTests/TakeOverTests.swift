@@ -82,6 +82,35 @@ struct TakeOverTests {
     first.end()
   }
 
+  @Test(arguments: [false, true])
+  func `keeper and attendant that are killed in one blow leave the worker serving`(keeperFirst: Bool) throws {
+    let directory = try Directory.makeTemporary()
+    defer { _ = system("rm -rf '\(directory)'") }
+    // Its standard descriptors are closed, whose numbers others must not get.
+    let words = [
+      "serve", "--log-level", "error", "--keep-free", "0", "--socket", "\(directory)/socket", "--swap-dir",
+      "\(directory)/swap",
+    ]
+    let daemon = try ChildProcess(
+      executable: "/bin/sh", arguments: ["-c", #"exec "$0" "$@" 0<&- 2>&-"#, program] + words, keepsErrors: false)
+    try eventually("the daemon listens") { (try? Client(path: "\(directory)/socket")) != nil }
+    let tenant = try OwnTenant(socketPath: "\(directory)/socket")
+    _ = try tenant.ask("enable")
+    let keeper = daemon.handle.pid
+    let worker = try ProcessHandle(pid: try #require(children(of: keeper, running: "worker").first))
+    for standard in [0, 2] { #expect(linkTarget("/proc/\(worker.pid)/fd/\(standard)") == "/dev/null") }
+    let attendants = try children(of: keeper, running: "attendant").map { try ProcessHandle(pid: $0) }
+    for pid in keeperFirst ? [keeper] + attendants.map(\.pid) : attendants.map(\.pid) + [keeper] {
+      kill(pid, SIGKILL)
+    }
+    try eventually("they are dead") { !daemon.handle.isAlive && attendants.allSatisfy { !$0.isAlive } }
+    #expect(tenant.memory.mismatches(in: 0..<3) == 0)
+    #expect(try tenant.ask("status")["state"]?.text == "Pending")
+    kill(worker.pid, SIGTERM)
+    try eventually("everything is back") { !worker.isAlive }
+    #expect(tenant.memory.mismatches(in: 0..<tenant.memory.pageCount) == 0)
+  }
+
   /// Whether it is alive, and has that name.
   private func sharesDescriptors(_ pid: Int32) -> Bool {
     let stat = readText("/proc/\(pid)/stat") ?? ""

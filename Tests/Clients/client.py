@@ -83,15 +83,18 @@ class Tenant:
 
 def hold(path, size, name, freeze="signal"):
     tenant = Tenant(path, name, size, freeze=freeze)
-    print(f"{name}: {size >> 20} MiB, process {os.getpid()}", flush=True)
+    print(f"{name}: {size >> 20} MiB, process {os.getpid()}; Enter compares every byte, and ends it", flush=True)
     sys.stdin.readline()
     assert tenant.is_intact()
-    tenant.client.ask({"op": "unregister"})
-    assert tenant.is_intact()
+    if any(known["tenant"] == name for known in tenant.client.ask({"op": "list"})["tenants"]):
+        tenant.client.ask({"op": "unregister"})
+        assert tenant.is_intact()
     print("verified")
 
 
 def main():
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__.strip())
     if sys.argv[3:4] == ["--hold"]:
         return hold(sys.argv[1], int(sys.argv[2]) << 20, *sys.argv[4:6])
     size = int(sys.argv[2] if len(sys.argv) > 2 else 16) << 20

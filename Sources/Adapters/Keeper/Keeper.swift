@@ -16,6 +16,8 @@ package final class Keeper {
   private let prepare: @Sendable (WorkerProgram) -> Void
   private let layoutQuestion: [String]
   private let log: (String) -> Void
+  /// For what is no trouble.
+  private let note: (String) -> Void
   private let serviceManager: ServiceManager?
 
   private var program: WorkerProgram
@@ -39,12 +41,12 @@ package final class Keeper {
   ///   - endsWorkerWithItself: else the worker becomes the keeper when this one dies.
   package convenience init(
     workerArguments: [String], keeperArguments: [String], held: [HeldKey: Descriptor], signals: EndSignals,
-    endsWorkerWithItself: Bool, log: @escaping (String) -> Void
+    endsWorkerWithItself: Bool, log: @escaping (String) -> Void, note: @escaping (String) -> Void
   ) throws(SystemError) {
     try self.init(
       executable: "/proc/self/exe", layoutQuestion: ["layout-version"], keeperArguments: keeperArguments, held: held,
       signals: signals, endsWorkerWithItself: endsWorkerWithItself,
-      serviceManagerAddress: Machine.environment("NOTIFY_SOCKET"), log: log,
+      serviceManagerAddress: Machine.environment("NOTIFY_SOCKET"), log: log, note: note,
       start: Self.starting(
         workerArguments, attendant: [AttendantService.command] + workerArguments.dropFirst()))
   }
@@ -52,11 +54,13 @@ package final class Keeper {
   init(
     executable: String, layoutQuestion: [String], keeperArguments: [String], held: [HeldKey: Descriptor],
     signals: EndSignals, endsWorkerWithItself: Bool, serviceManagerAddress: String?, log: @escaping (String) -> Void,
+    note: @escaping (String) -> Void = { _ in },
     start: (start: Start, prepare: @Sendable (WorkerProgram) -> Void)
   ) throws(SystemError) {
     self.held = held
     self.signals = signals
     self.log = log
+    self.note = note
     (self.start, prepare) = start
     self.layoutQuestion = layoutQuestion
     program = WorkerProgram(executable: executable)
@@ -136,6 +140,7 @@ package final class Keeper {
   }
 
   private func reapLingering() {
+    reapAssistants()
     lingering.removeAll { worker in retryingInterrupts { waitpid(worker.pid, nil, WNOHANG) }.result != 0 }
   }
 
@@ -230,7 +235,7 @@ package final class Keeper {
 
   /// The assistant does for the worker what takes privilege: it is a process of its own, and ends when it is done.
   private func assist(_ worker: KeptWorker) -> Bool {
-    assistants.removeAll { assistant in retryingInterrupts { waitpid(assistant, nil, WNOHANG) }.result != 0 }
+    reapAssistants()
     do throws(SystemError) {
       let (ours, theirs) = try SequencedSocket.makePair()
       assistants.append(
@@ -241,11 +246,15 @@ package final class Keeper {
     } catch { return worker.answer(LinkPacket(.refused, text: Array("\(error)".utf8))) }
   }
 
+  private func reapAssistants() {
+    assistants.removeAll { assistant in retryingInterrupts { waitpid(assistant, nil, WNOHANG) }.result != 0 }
+  }
+
   private func upgrade(_ worker: KeptWorker) -> Bool {
     switch program.successor(question: layoutQuestion) {
     case .refused(let reason): return worker.answer(LinkPacket(.refused, text: Array(reason.utf8)))
     case .usable(let next):
-      log("replacing worker \(worker.handle.pid) by the program that is at \(next.path) now")
+      note("replacing worker \(worker.handle.pid) by the program that is at \(next.path) now")
       formerProgram = program
       program = next
       worker.isBeingReplaced = true

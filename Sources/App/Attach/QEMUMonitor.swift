@@ -30,6 +30,9 @@ final class QEMUMonitor {
     }
   }
 
+  /// ETIMEDOUT and EPROTO.
+  private static let (timedOut, noMonitor): (Int32, Int32) = (110, 71)
+
   private let path: String
   private let socket: LineSocket
   /// Another client may be connected, who is served first; and a paused machine has its block I/O to end.
@@ -42,8 +45,13 @@ final class QEMUMonitor {
   init(path: String, of process: ProcessHandle?, isForeign: Bool) throws(Failure) {
     self.path = path
     do throws(SystemError) { socket = try LineSocket(connectingTo: path) } catch {
-      throw Failure(
-        "the monitor \(path) can't be reached: \(errorText(error.errorNumber))", errorNumber: error.errorNumber)
+      let reason =
+        switch error.errorNumber {
+        case Self.timedOut: "no greeting comes: does another client use it?"
+        case Self.noMonitor: "that is no QEMU's QMP monitor"
+        default: errorText(error.errorNumber)
+        }
+      throw Failure("the monitor \(path) can't be reached: \(reason)", errorNumber: error.errorNumber)
     }
     guard socket.listener.map({ $0 == process?.pid }) ?? !isForeign else {
       let whose = socket.listener.map { "process \($0)" } ?? "nobody who can be seen"

@@ -128,8 +128,9 @@ enum Help {
     Usage: swap-monitor serve [OPTIONS]
 
     Runs the daemon in the foreground, logging to standard error. SIGTERM, SIGINT and SIGHUP bring every tenant's memory back, then
-    end it. It is three processes: a keeper, which holds what must not be lost; its worker, which does the work, in a sandbox
-    (no capabilities, few system calls, next to no paths); and the worker's attendant, which does for it what takes privilege.
+    end it. It is some processes: a keeper, which holds what must not be lost; its worker, which does the work, in a sandbox
+    (no capabilities, few system calls, next to no paths); and its attendant, which does for it what takes privilege (the
+    next worker's waits beside it).
     Should the worker die of anything, the keeper starts another, which goes on; should the keeper die, it is replaced too.
 
       --socket PATH         where to listen (default: /run/swap-monitor/swap-monitor.sock for root, else
@@ -137,7 +138,8 @@ enum Help {
                             $SWAP_MONITOR_SOCKET overrides it)
       --socket-mode MODE    the socket's access mode, in octal (default 0660: its user and group may connect)
       --socket-group GROUP  the group that the socket is given to
-      --swap-dir DIR        where swap files are made, unnamed (default: /var/lib/swap-monitor for root, else
+      --swap-dir DIR        where swap files are made, unnamed; it is made where it is missing (default:
+                            /var/lib/swap-monitor for root, else
                             $XDG_STATE_HOME/swap-monitor)
       --keep-free SIZE      end writing out before the disk has less free than this (default: 2G or 5 % of the disk, the
                             smaller)

@@ -28,13 +28,14 @@ enum Serve {
     // Who goes on with tenants does so whatever the disk is like.
     let isFirst = inherited.keys.allSatisfy { $0.group == 0 }
     let configuration = try configuration(arguments, log, isFirst: isFirst)
-    log.info("serving at \(configuration.socketPath)")
     var held = inherited
     if held[HeldRole.listenerKey] == nil { held[HeldRole.listenerKey] = try listen(arguments, configuration) }
+    log.info("serving at \(configuration.socketPath)")
     let words = isActivated && !arguments.has("activated") ? words + ["--activated"] : words
     let keeper = try Keeper(
       workerArguments: ["worker"] + words, keeperArguments: ["serve"] + words, held: held, signals: signals,
-      endsWorkerWithItself: arguments.has("end-with-parent"), log: { log.error($0) })
+      endsWorkerWithItself: arguments.has("end-with-parent"), log: { log.error($0) },
+      note: { log.info($0) })
     return (keeper, configuration, isActivated)
   }
 
