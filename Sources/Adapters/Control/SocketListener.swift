@@ -126,7 +126,9 @@ package enum Directory {
 
   /// A new directory of our own under $TMPDIR or /tmp.
   package static func makeTemporary() throws(SystemError) -> String {
-    var template = Array("\(Machine.environment("TMPDIR") ?? "/tmp")/swap-monitor-XXXXXX".utf8CString)
+    // mkdtemp(3) wants six of them, and replaces them.
+    let placeholder = String(repeating: "X", count: 6)
+    var template = Array("\(Machine.environment("TMPDIR") ?? "/tmp")/swap-monitor-\(placeholder)".utf8CString)
     guard mkdtemp(&template) != nil else { throw SystemError("making a temporary directory", errorNumber: errno) }
     return String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }

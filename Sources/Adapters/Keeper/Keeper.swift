@@ -35,10 +35,10 @@ package final class Keeper {
   private var isFirstStart: Bool
 
   /// - Parameters:
-  ///   - keeperArguments: of this program, for a worker that has to become the keeper.
+  ///   - keeperArguments: of this program, to become a keeper with.
   ///   - held: what is held already.
   ///   - signals: made before any other thread.
-  ///   - endsWorkerWithItself: else the worker becomes the keeper when this one dies.
+  ///   - endsWorkerWithItself: else its attendant becomes the keeper when this one dies.
   package convenience init(
     workerArguments: [String], keeperArguments: [String], held: [HeldKey: Descriptor], signals: EndSignals,
     endsWorkerWithItself: Bool, log: @escaping (String) -> Void, note: @escaping (String) -> Void
@@ -57,7 +57,10 @@ package final class Keeper {
     note: @escaping (String) -> Void = { _ in },
     start: (start: Start, prepare: @Sendable (WorkerProgram) -> Void)
   ) throws(SystemError) {
-    self.held = held
+    self.held = held.filter { $0.key.role != HeldKey.lingeringWorker }
+    for (key, pidfd) in held where key.role == HeldKey.lingeringWorker {
+      do throws(SystemError) { lingering.append(try ProcessHandle(pidfd: pidfd)) } catch {}  // it has gone
+    }
     self.signals = signals
     self.log = log
     self.note = note
@@ -76,7 +79,7 @@ package final class Keeper {
       }
     } catch { log("\(error)") }
     self.serviceManager = serviceManager
-    for (key, descriptor) in held { store(descriptor, as: key) }
+    for (key, descriptor) in self.held { store(descriptor, as: key) }
   }
 
   /// What this process was given: by a worker whose keeper has died, and by a service manager; and whether the file of the
@@ -85,9 +88,11 @@ package final class Keeper {
     let (held, isActivated) = Inheritance.fromServiceManager()
     var passed = Inheritance.passed()
     if let worker = passed.removeValue(forKey: .formerWorker) {
-      // Nothing of it goes on when the next one starts.
+      // Nothing of it goes on when the next one starts, but for a thread that the kernel holds.
       do throws(SystemError) { try ProcessHandle(pidfd: worker).kill() } catch {}  // it is dead
-      _ = Readable.wait(for: [worker], timeoutNanoseconds: nil)
+      if Readable.wait(for: [worker], timeoutNanoseconds: Self.endNanoseconds).isEmpty {
+        passed[HeldKey(group: 0, role: HeldKey.lingeringWorker, index: .max)] = worker
+      }
     }
     return (held.merging(passed) { $1 }, isActivated)
   }
@@ -116,6 +121,8 @@ package final class Keeper {
   }
 
   /// - Returns: what starts a worker, and what prepares the next one's start.
+  private static var endNanoseconds: UInt64 { 2_000_000_000 }
+
   static func starting(_ arguments: [String], attendant: [String]) -> (Start, @Sendable (WorkerProgram) -> Void) {
     let supply = AttendantSupply(attendant)
     return (
@@ -141,7 +148,9 @@ package final class Keeper {
 
   private func reapLingering() {
     reapAssistants()
-    lingering.removeAll { worker in retryingInterrupts { waitpid(worker.pid, nil, WNOHANG) }.result != 0 }
+    // (Of an earlier keeper's they are no children of ours.)
+    for worker in lingering { _ = retryingInterrupts { waitpid(worker.pid, nil, WNOHANG) } }
+    lingering.removeAll { !$0.isAlive }
   }
 
   private func startWorker() throws(SystemError) -> KeptWorker {

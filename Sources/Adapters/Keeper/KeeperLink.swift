@@ -10,6 +10,11 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   private let keeper: KeeperDescription
   private var entries: [HeldKey: Descriptor] = [:]
   private var lingering: [Descriptor]
+  private struct Former {
+    weak var handle: ProcessHandle?
+  }
+  /// Those of them whom a tenant waits for, which has the handle.
+  private var formerWorkers: [Former] = []
   /// The keeper is dead: what is held is only recorded, for `makeKeeper`.
   private var isAlone = false
 
@@ -41,7 +46,7 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
     if getppid() != description.process { throw SystemError("staying with the keeper", errorNumber: ESRCH) }
   }
 
-  /// This worker is to die with its keeper, as it will in an instant, and not to become one.
+  /// This worker is to die with its keeper, as it will in an instant, and no other is to follow.
   package var endsWithKeeper: Bool { keeper.endsWorkerWithItself }
 
   package var keeperProcess: Int32 { keeper.process }
@@ -62,11 +67,12 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
 
   /// As it is now, by /proc. To be asked for once.
   package func takeFormerWorkers() -> FormerWorkers {
-    defer { lingering = [] }
-    return FormerWorkers(
-      lingering.compactMap { pidfd in
-        do throws(SystemError) { return try ProcessHandle(pidfd: pidfd) } catch { return nil }  // it has gone
-      })
+    let handles = lingering.compactMap { (pidfd) -> ProcessHandle? in
+      do throws(SystemError) { return try ProcessHandle(pidfd: pidfd) } catch { return nil }  // it has gone
+    }
+    lingering = []
+    locked { formerWorkers = handles.map { Former(handle: $0) } }
+    return FormerWorkers(handles)
   }
 
   /// Everything that is held now.
@@ -158,7 +164,12 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   package func makeKeeper(of attendant: Attendant) -> SystemError {
     mutex.lock()
     defer { mutex.unlock() }
-    return attendant.becomeKeeper(held: entries)
+    var held = entries
+    for (number, former) in formerWorkers.enumerated() {
+      let key = HeldKey(group: 0, role: HeldKey.lingeringWorker, index: UInt32(number))
+      if let handle = former.handle, handle.isAlive { held[key] = handle.descriptor }
+    }
+    return attendant.becomeKeeper(held: held)
   }
 
   private func locked<Result>(_ body: () -> Result) -> Result {
