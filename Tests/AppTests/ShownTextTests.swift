@@ -31,6 +31,16 @@ struct ShownTextTests {
     }
   }
 
+  @Test(
+    arguments: [
+      (0, 2, "0.00"), (0.1 + 0.2, 2, "0.30"), (1234.5, 0, "1235"), (99.95, 1, "100.0"), (-0.25, 2, "-0.25"),
+      (-12.04, 1, "-12.0"), (-1e-9, 2, "0.00"), (.infinity, 2, "inf"), (-.infinity, 0, "-inf"), (.nan, 1, "nan"),
+      (1e300, 0, "1e+300"), (-1e300, 1, "-1e+300"),
+    ] as [(Double, Int, String)])
+  func `any number has decimals`(_ value: Double, _ count: Int, _ text: String) {
+    #expect(ByteSize.decimals(value, count) == text)
+  }
+
   @Test func `tables line up`() {
     var table = Table(["TENANT", "SIZE", "PIDS"], numbers: [1])
     table.add(["a", "512 MiB", "1,2"])

@@ -72,13 +72,13 @@ struct BenchReport {
   }
 
   private static func json(_ row: BenchRow, _ figures: BenchFigures) -> JSONValue {
-    func number(_ value: Double?) -> JSONValue { value.map { .number($0) } ?? .null }
+    func number(_ value: Double?) -> JSONValue { value.flatMap { $0.isFinite ? .number($0) : nil } ?? .null }
     func spread(_ series: BenchFigures.Series?) -> JSONValue {
       ["min": number(series?.values.min()), "max": number(series?.values.max())]
     }
     let limit = figures.limit(row)
     return [
-      "name": .string(row.name), "unit": .string(row.unit.rawValue), "ours": .number(figures.ours.median),
+      "name": .string(row.name), "unit": .string(row.unit.rawValue), "ours": number(figures.ours.median),
       "limit": number(limit?.series.median), "ratio": number(figures.ratio(row)), "mark": number(row.mark),
       "holds": figures.holds(row).map { .bool($0) } ?? .null, "ours_spread": spread(figures.ours),
       "limit_spread": spread(limit?.series), "limit_way": limit.map { .string($0.way) } ?? .null,

@@ -128,14 +128,15 @@ enum ByteSize {
     return "\(unit == 0 ? "\(bytes)" : decimals(value, value < 10 ? 2 : value < 100 ? 1 : 0)) \(units[unit])"
   }
 
+  /// - Parameter count: of decimals. What is no number of up to 15 digits is written as Swift does.
   static func decimals(_ value: Double, _ count: Int) -> String {
     var scale = 1.0
     for _ in 0..<count { scale *= 10 }
-    let scaled = (value * scale).rounded()
+    let scaled = (value.magnitude * scale).rounded()
     guard scaled.isFinite, scaled < 1e15 else { return "\(value)" }
-    let whole = Int(scaled)
-    guard count > 0 else { return "\(whole)" }
+    let (whole, sign) = (Int(scaled), value < 0 && scaled > 0 ? "-" : "")
+    guard count > 0 else { return "\(sign)\(whole)" }
     let fraction = String(whole % Int(scale))
-    return "\(whole / Int(scale))." + String(repeating: "0", count: count - fraction.count) + fraction
+    return "\(sign)\(whole / Int(scale))." + String(repeating: "0", count: count - fraction.count) + fraction
   }
 }
