@@ -24,7 +24,7 @@ import Testing
       self.staging = staging
       file = try SwapFileStore(
         directory: "/dev/shm", geometry: Machinery.geometry, staging: staging, floor: FreeDiskFloor(bytes: 0))
-      try file.write((0..<slotCount).map { PageIndex($0) }, to: slots(0, slotCount))
+      _ = try file.write((0..<slotCount).map { PageIndex($0) }, to: slots(0, slotCount))
       budgetBytes = buffers * bufferBytes
       budget = LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: UInt64(budgetBytes)))
       ahead = try ReadAheadThreads(file: file, budget: budget, geometry: Machinery.geometry, hasher: testHasher)
@@ -108,7 +108,7 @@ import Testing
         #expect(completion.failure == nil)
         for (index, slot) in completion.run.slots.enumerated() {
           #expect(completion.buffer.page(index).load(as: UInt8.self) == UInt8(slot.rawValue + 1))
-          #expect(completion.buffer.checksum(at: index) == fixture.staging.checksum(of: PageIndex(slot.rawValue)))
+          #expect(completion.buffer.checksum(at: index) == (try fixture.staging.checksum(of: PageIndex(slot.rawValue))))
         }
       }
       ahead.giveBack(completion.buffer)

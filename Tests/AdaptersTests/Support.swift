@@ -183,3 +183,21 @@ func makeGuestFile(pages: Int) throws -> Descriptor {
   try #require(fcntl(raw, F_ADD_SEALS, F_SEAL_SHRINK) == 0)
   return file
 }
+
+/// Single pages.
+extension StagingArea {
+  func isZero(_ page: PageIndex) throws -> Bool { try look(at: page) { $0.isZero } }
+  func checksum(of page: PageIndex) throws -> PageChecksum { try look(at: page) { $0.checksum } }
+
+  func firstByte(of page: PageIndex) throws -> UInt8 {
+    var byte: UInt8?
+    try forEachPart(of: page..<(page + 1)) { (_, bytes) throws(PortFailure) in byte = bytes[0] }
+    return try #require(byte)
+  }
+
+  private func look<Value>(at page: PageIndex, _ body: (PageContent) -> Value) throws -> Value {
+    var value: Value?
+    try examine(page..<(page + 1)) { value = body($1) }
+    return try #require(value)
+  }
+}

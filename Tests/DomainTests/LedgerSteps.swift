@@ -227,11 +227,12 @@ extension LedgerDriver {
     let isStaged = pages[page].state == .staged
     if !isStaged || pages[page].content == 0 {
       choices.note("page \(page) is found zero")
-      // What is not staged any more reads as zero too, and reading it fills the hole in staging.
-      if !isStaged { pages[page].staging = pages[page].staging ?? 0 }
+      // What is not staged any more reads as zero too.
       try requireEqual(ledger.dropZero(index), isStaged, "drop of zero page \(page)")
-      if isStaged { returned(page) } else { ledger.copyAbandoned(index..<(index + 1)) }
-      if isStaged { pages[page].slot = nil } else { pages[page].isReleasable = true }
+      if isStaged {
+        returned(page)
+        pages[page].slot = nil
+      }
     } else if ledger.checksum(of: index) == Self.checksum(pages[page].content) || pages[page].slot == nil {
       choices.note("page \(page) is found unchanged")
       let isUnchanged = pages[page].slot != nil
@@ -275,13 +276,8 @@ extension LedgerDriver {
     var written = 0
     for (position, (index, slot)) in zip(batch.pages, batch.slots).enumerated() {
       let page = index.rawValue
-      // Reading the copy fills its hole, where it was given back meanwhile.
-      pages[page].staging = pages[page].staging ?? 0
       if isDurable { disk[slot.rawValue] = contents[position] }
-      if pages[page].writing != slot.rawValue {
-        if pages[page].state != .staged { pages[page].isReleasable = true }
-        continue
-      }
+      if pages[page].writing != slot.rawValue { continue }
       pages[page].writing = nil
       guard isDurable else { continue }
       leave(page)

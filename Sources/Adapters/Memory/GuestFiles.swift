@@ -4,24 +4,17 @@ internal import Glibc
 /// The memfds behind a tenant's regions.
 ///
 /// They are looked into by SEEK_DATA and pread only: a load through a mapping would fill holes with zeros, for good.
-package final class GuestFiles: GuestMemory, @unchecked Sendable {  // `buffer` belongs to the one job that moves pages
+package final class GuestFiles: GuestMemory {
   private let map: RegionMap
   private let files: [Descriptor]
   private let staging: StagingArea
-  private let buffer: MemoryMapping
   /// Which files these are.
   package let identities: [FileIdentity]
 
-  /// Small enough to stay in the second-level cache between the read and the write.
-  private static let copyBytes = 256 << 10
-
-  package init(map: RegionMap, files: [Descriptor], identities: [FileIdentity], staging: StagingArea)
-    throws(SystemError)
-  {
+  package init(map: RegionMap, files: [Descriptor], identities: [FileIdentity], staging: StagingArea) {
     self.map = map
     self.identities = identities
     self.staging = staging
-    buffer = try MemoryMapping(anonymousBytes: Self.copyBytes, operation: "mapping a copy buffer")
     self.files = files.map(Self.ownDescription)
   }
 
@@ -47,12 +40,15 @@ package final class GuestFiles: GuestMemory, @unchecked Sendable {  // `buffer` 
 
   package func copyToStaging(_ pages: PageRange) throws(PortFailure) {
     let place = place(of: pages)
-    var done = 0
-    while done < place.bytes {
-      let chunk = UnsafeMutableRawBufferPointer(start: buffer.address, count: min(buffer.count, place.bytes - done))
-      try readAll(place.file, chunk, at: place.offset + done, operation: .readGuestMemory)
-      try staging.write(UnsafeRawBufferPointer(chunk), at: pages.lowerBound + (done >> map.geometry.pageShift))
-      done += chunk.count
+    // Much at a time: each write takes the lock of all staging memory, which somebody else may be copying to, too.
+    try staging.buffers.with(bytes: place.bytes, for: .readGuestMemory) { (buffer) throws(PortFailure) in
+      var done = 0
+      while done < place.bytes {
+        let chunk = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(buffer.count, place.bytes - done)])
+        try readAll(place.file, chunk, at: place.offset + done, operation: .readGuestMemory)
+        try staging.write(UnsafeRawBufferPointer(chunk), at: pages.lowerBound + (done >> map.geometry.pageShift))
+        done += chunk.count
+      }
     }
   }
 
@@ -62,11 +58,10 @@ package final class GuestFiles: GuestMemory, @unchecked Sendable {  // `buffer` 
   }
 
   package func restore(_ pages: PageRange, from source: PageSource<LockedBuffer>) throws(PortFailure) {
-    let place = place(of: pages)
-    let start = staging.address(of: pages.lowerBound, in: source)
-    try writeAll(
-      place.file, UnsafeRawBufferPointer(start: start, count: place.bytes), at: place.offset,
-      operation: .restoreGuestMemory)
+    try staging.forEachPart(of: pages, from: source) { (part, bytes) throws(PortFailure) in
+      let place = place(of: part)
+      try writeAll(place.file, UnsafeRawBufferPointer(bytes), at: place.offset, operation: .restoreGuestMemory)
+    }
   }
 
   /// Pages with data in all regions.

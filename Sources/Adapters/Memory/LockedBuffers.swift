@@ -39,7 +39,7 @@ package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thre
   func page(_ index: Int) -> UnsafeMutableRawPointer { address + geometry.bytes(inPages: index) }
 }
 
-/// The daemon's one budget of locked memory for reading ahead.
+/// The daemon's one budget of locked memory, for what is on its way.
 package final class LockedMemory: @unchecked Sendable {  // guarded by `lock`
   private let lock = PlainMutex()
   private var budget: PrefetchBudget
@@ -56,51 +56,5 @@ package final class LockedMemory: @unchecked Sendable {  // guarded by `lock`
     lock.lock()
     defer { lock.unlock() }
     budget.giveBack(bytes)
-  }
-}
-
-/// Buffers of one huge page each through which pages are written, as many as threads write at a time; none while no job runs.
-final class WriteBuffers: @unchecked Sendable {  // guarded by `lock`
-  private let lock = PlainMutex()
-  private let budget: LockedMemory
-  private let geometry: PageGeometry
-  private let hasher: PageHasher
-  private var free: [LockedBuffer] = []
-  private var bufferBytes: Int { geometry.bytes(inPages: geometry.hugePagePages) }
-
-  init(budget: LockedMemory, geometry: PageGeometry, hasher: PageHasher) {
-    self.budget = budget
-    self.geometry = geometry
-    self.hasher = hasher
-  }
-
-  deinit { release() }
-
-  /// - Returns: nil where the budget, or the machine, has none.
-  func take() -> LockedBuffer? {
-    lock.lock()
-    defer { lock.unlock() }
-    if let buffer = free.popLast() { return buffer }
-    guard budget.take(bufferBytes) else { return nil }
-    do throws(SystemError) {
-      return try LockedBuffer(pages: geometry.hugePagePages, geometry: geometry, hasher: hasher)
-    } catch {
-      budget.giveBack(bufferBytes)
-      return nil
-    }
-  }
-
-  func giveBack(_ buffer: LockedBuffer) {
-    lock.lock()
-    defer { lock.unlock() }
-    free.append(buffer)
-  }
-
-  /// Gives their memory back.
-  func release() {
-    lock.lock()
-    defer { lock.unlock() }
-    budget.giveBack(free.count * bufferBytes)
-    free.removeAll()
   }
 }

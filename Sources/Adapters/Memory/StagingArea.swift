@@ -1,23 +1,25 @@
 package import Domain
 internal import Glibc
 
-/// Staging memory: a memfd as long as the tenant, mapped for reading. Page p's copy lies at page p; only what is staged
-/// takes memory. It is written by pwrite (which, unlike a store, does not zero a page first) and made at `enable`.
-package final class StagingArea: StagingMemory, @unchecked Sendable {  // `area` changes only while no page is staged
-  private struct Area {
-    let file: Descriptor
-    let mapping: MemoryMapping
-  }
-
+/// Staging memory: a memfd as long as the tenant. Page p's copy lies at page p; only what is staged takes memory. It is made at
+/// `enable`, and read and written by pread and pwrite alone: nothing maps it (see `CopyBuffers`), and a look fills no hole.
+package final class StagingArea: StagingMemory, @unchecked Sendable {  // `made` changes only while no page is staged
   private let geometry: PageGeometry
   private let pageCount: Int
-  let hasher: PageHasher
+  private let hasher: PageHasher
   private let account: PageAccount
-  private var area: Area?
+  package let buffers: CopyBuffers
+  private var made: Descriptor?
 
-  /// - Parameter limit: of all tenants' staging memory.
-  package init(pageCount: Int, geometry: PageGeometry, hasher: PageHasher, limit: SharedPageLimit? = nil) {
+  /// - Parameters:
+  ///   - limit: of all tenants' staging memory.
+  ///   - budget: of all tenants' locked memory; nil, and pages go through small buffers only.
+  package init(
+    pageCount: Int, geometry: PageGeometry, hasher: PageHasher, limit: SharedPageLimit? = nil,
+    budget: LockedMemory? = nil
+  ) {
     account = PageAccount(capacity: pageCount, limit: limit)
+    buffers = CopyBuffers(geometry: geometry, budget: budget)
     self.pageCount = pageCount
     self.geometry = geometry
     self.hasher = hasher
@@ -25,43 +27,45 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `area`
 
   /// - Parameter hold: keeps the memory's descriptor alive beyond this process, before anything is in it.
   package func create(_ hold: (Descriptor) throws(SystemError) -> Void = { _ in }) throws(PortFailure) {
-    if area != nil { return }
+    if made != nil { return }
     do throws(SystemError) {
       let file = try makeMemoryFile("swap-monitor-staging", bytes: geometry.bytes(inPages: pageCount))
       try hold(file)
-      try adopt(file)
+      adopt(file)
     } catch { throw PortFailure(.createStaging, errorNumber: error.errorNumber) }
   }
 
   /// Takes over what an earlier worker has left.
-  package func adopt(_ file: Descriptor) throws(SystemError) {
-    let bytes = geometry.bytes(inPages: pageCount)
-    area = Area(
-      file: file, mapping: try MemoryMapping(of: file, bytes: bytes, writable: false, operation: "mapping staging"))
+  package func adopt(_ file: Descriptor) {
+    made = file
     account.adopt(file, geometry)
   }
 
   package func destroy() {
-    area = nil
+    made = nil
     account.removeAll()
   }
 
   package func reserve(_ pages: Int) -> Bool { account.reserve(pages) }
 
-  package func isZero(_ page: PageIndex) -> Bool { isZeroPage(address(of: page), geometry) }
-
-  package func checksum(of page: PageIndex) -> PageChecksum { pageChecksum(address(of: page), geometry, hasher) }
+  package func examine(_ pages: PageRange, _ body: (PageIndex, PageContent) -> Void) throws(PortFailure) {
+    try forEachPart(of: pages) { (part, bytes) throws(PortFailure) in
+      for (number, page) in part.enumerated() {
+        body(page, PageContent(bytes.baseAddress! + geometry.bytes(inPages: number), geometry, hasher))
+      }
+    }
+  }
 
   package func nextCopies(in range: PageRange) throws(PortFailure) -> PageRange? {
     let (start, end) = (
       geometry.bytes(inPages: range.lowerBound.rawValue), geometry.bytes(inPages: range.upperBound.rawValue)
     )
-    guard let data = try nextData(current.file, in: start..<end, operation: .findStagedCopies) else { return nil }
+    guard let data = try nextData(file, in: start..<end, operation: .findStagedCopies) else { return nil }
     return PageIndex(data.lowerBound >> geometry.pageShift)..<PageIndex(data.upperBound >> geometry.pageShift)
   }
 
   package func release(_ pages: PageRange) throws(PortFailure) {
-    try punchHole(current.file, pages: pages, geometry: geometry, operation: .releaseStaging)
+    try punchHole(file, pages: pages, geometry: geometry, operation: .releaseStaging)
     account.remove(pages.lowerBound.rawValue..<pages.upperBound.rawValue)
   }
 
@@ -70,25 +74,87 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `area`
     guard account.add(page.rawValue..<(page.rawValue + bytes.count >> geometry.pageShift)) else {
       throw PortFailure(.writeStaging, errorNumber: ENOMEM)
     }
-    try writeAll(current.file, bytes, at: geometry.bytes(inPages: page.rawValue), operation: .writeStaging)
+    try writeAll(file, bytes, at: geometry.bytes(inPages: page.rawValue), operation: .writeStaging)
   }
 
-  func address(of page: PageIndex) -> UnsafeMutableRawPointer {
-    current.mapping.address + geometry.bytes(inPages: page.rawValue)
+  /// Fills the buffer with so many copies. What has none reads as zeros.
+  func read(_ pages: PageRange, into bytes: UnsafeMutableRawPointer) throws(PortFailure) {
+    try readAll(
+      file, UnsafeMutableRawBufferPointer(start: bytes, count: geometry.bytes(inPages: pages.count)),
+      at: geometry.bytes(inPages: pages.lowerBound.rawValue), operation: .readStaging)
   }
 
-  /// Where a page's content lies in its source.
-  func address(of page: PageIndex, in source: PageSource<LockedBuffer>) -> UnsafeMutableRawPointer {
-    switch source {
-    case .staging: address(of: page)
-    case .buffer(let buffer, let index): buffer.page(index)
+  /// Reads scattered copies, one behind the other.
+  ///
+  /// - Returns: their checksums.
+  func gather(_ pages: ArraySlice<PageIndex>, into bytes: UnsafeMutableRawPointer) throws(PortFailure)
+    -> [PageChecksum]
+  {
+    var checksums: [PageChecksum] = []
+    var index = pages.startIndex
+    while index < pages.endIndex {
+      let first = pages[index]
+      var run = first..<(first + 1)
+      while index + run.count < pages.endIndex, pages[index + run.count] == run.upperBound, run.count < cachedPages {
+        run = first..<(run.upperBound + 1)
+      }
+      let place = bytes + geometry.bytes(inPages: checksums.count)
+      try read(run, into: place)
+      for number in 0..<run.count {
+        checksums.append(pageChecksum(place + geometry.bytes(inPages: number), geometry, hasher))
+      }
+      index += run.count
+    }
+    return checksums
+  }
+
+  /// Copies, as many at a time as stay in the processor's cache.
+  func forEachPart(
+    of pages: PageRange, _ body: (PageRange, UnsafeMutableRawBufferPointer) throws(PortFailure) -> Void
+  ) throws(PortFailure) {
+    try buffers.with(bytes: geometry.bytes(inPages: pages.count), for: .readStaging) { (buffer) throws(PortFailure) in
+      let step = min(buffer.count >> geometry.pageShift, cachedPages)
+      var position = pages.lowerBound
+      while position < pages.upperBound {
+        let part = position..<min(position + step, pages.upperBound)
+        try read(part, into: buffer.baseAddress!)
+        try body(part, UnsafeMutableRawBufferPointer(rebasing: buffer[..<geometry.bytes(inPages: part.count)]))
+        position = part.upperBound
+      }
     }
   }
 
-  private var current: Area {
-    guard let area else { preconditionFailure("staging memory is used before it is made") }
-    return area
+  /// The same of what lies in a buffer already: all of it.
+  func forEachPart(
+    of pages: PageRange, from source: PageSource<LockedBuffer>,
+    _ body: (PageRange, UnsafeMutableRawBufferPointer) throws(PortFailure) -> Void
+  ) throws(PortFailure) {
+    guard case .buffer(let buffer, let index) = source else { return try forEachPart(of: pages, body) }
+    let bytes = geometry.bytes(inPages: pages.count)
+    try body(pages, UnsafeMutableRawBufferPointer(start: buffer.page(index), count: bytes))
   }
+
+  /// 256 KiB stay in the second-level cache.
+  private var cachedPages: Int { max(1, (256 << 10) >> geometry.pageShift) }
+
+  private var file: Descriptor {
+    guard let made else { preconditionFailure("staging memory is used before it is made") }
+    return made
+  }
+}
+
+/// What a page holds, as long as the buffer is lent in which it lies.
+package struct PageContent: StagedContent {
+  private let page: UnsafeRawPointer
+  private let geometry: PageGeometry
+  private let hasher: PageHasher
+
+  init(_ page: UnsafeRawPointer, _ geometry: PageGeometry, _ hasher: PageHasher) {
+    (self.page, self.geometry, self.hasher) = (page, geometry, hasher)
+  }
+
+  package var isZero: Bool { isZeroPage(page, geometry) }
+  package var checksum: PageChecksum { pageChecksum(page, geometry, hasher) }
 }
 
 func isZeroPage(_ page: UnsafeRawPointer, _ geometry: PageGeometry) -> Bool {

@@ -11,21 +11,16 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   private let staging: StagingArea
   private let floor: FreeDiskFloor
   private let account: PageAccount
-  /// In one piece pages are written several times as fast as from where they are staged; nil, and without a buffer, they are
-  /// written from there.
-  private let buffers: WriteBuffers?
   /// Only falls, in `write`.
   private let isDirect: Atomic<Bool>
 
   /// - Parameters:
   ///   - slots: how many the file may come to have.
   ///   - limit: of all tenants' swap files.
-  ///   - budget: for buffers to write through.
   package init(
     directory: String, geometry: PageGeometry, staging: StagingArea, floor: FreeDiskFloor, slots: Int = 0,
-    limit: SharedPageLimit? = nil, budget: LockedMemory? = nil
+    limit: SharedPageLimit? = nil
   ) throws(SystemError) {
-    buffers = budget.map { WriteBuffers(budget: $0, geometry: geometry, hasher: staging.hasher) }
     account = PageAccount(capacity: slots, limit: limit)
     let (file, isDirect) = try Self.create(in: directory)
     self.file = file
@@ -38,9 +33,8 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   /// Takes over what an earlier worker has left.
   package init(
     adopting file: Descriptor, geometry: PageGeometry, staging: StagingArea, floor: FreeDiskFloor, slots: Int = 0,
-    limit: SharedPageLimit? = nil, budget: LockedMemory? = nil
+    limit: SharedPageLimit? = nil
   ) {
-    buffers = budget.map { WriteBuffers(budget: $0, geometry: geometry, hasher: staging.hasher) }
     account = PageAccount(capacity: slots, limit: limit)
     account.adopt(file, geometry)
     self.file = file
@@ -53,22 +47,32 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   /// Whether swap files can be made in a directory.
   package static func probe(_ directory: String) throws(SystemError) { _ = try create(in: directory) }
 
-  package func write(_ pages: [PageIndex], to slots: SlotRange) throws(PortFailure) {
+  package func write(_ pages: [PageIndex], to slots: SlotRange) throws(PortFailure) -> [PageChecksum] {
     let bytes = geometry.bytes(inPages: pages.count)
     try floor.check(file, before: bytes)
     // What fails is freed by the ledger, and counts until its space has been given back.
     guard account.add(numbers(slots)) else { throw PortFailure(.limitAllSwapFiles, errorNumber: ENOSPC) }
-    let offset = geometry.bytes(inPages: slots.lowerBound.rawValue)
-    let buffer = buffers?.take()
-    defer { if let buffer { buffers?.giveBack(buffer) } }
-    if let buffer { copy(pages, to: buffer) }
+    var checksums: [PageChecksum] = []
+    checksums.reserveCapacity(pages.count)
+    try staging.buffers.with(bytes: bytes, for: .writeSwapFile) { (buffer) throws(PortFailure) in
+      while checksums.count < pages.count {
+        let done = checksums.count
+        let part = pages[done..<min(pages.count, done + buffer.count >> geometry.pageShift)]
+        checksums += try staging.gather(part, into: buffer.baseAddress!)
+        try write(
+          UnsafeRawBufferPointer(rebasing: buffer[..<geometry.bytes(inPages: part.count)]),
+          at: geometry.bytes(inPages: slots.lowerBound.rawValue + done))
+      }
+    }
+    return checksums
+  }
+
+  private func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(PortFailure) {
     var done = 0
-    while done < bytes {
-      let vectors =
-        buffer.map { [iovec(iov_base: $0.address + done, iov_len: bytes - done)] } ?? vectors(pages, fromByte: done)
+    while done < bytes.count {
       let wasDirect = isDirect.load(ordering: .acquiring)
       let (count, errorNumber) = retryingInterrupts {
-        pwritev(file.raw, vectors, Int32(vectors.count), offset + done)
+        pwrite(file.raw, bytes.baseAddress! + done, bytes.count - done, offset + done)
       }
       if count < 0 && errorNumber == EINVAL && wasDirect {
         // The filesystem takes the flag and not the write: through the page cache then.
@@ -77,8 +81,10 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
       }
       if count <= 0 { throw PortFailure(.writeSwapFile, errorNumber: count == 0 ? EIO : errorNumber) }
       // Direct I/O goes on from a page bound only; what is written twice is the same.
-      done = done + count == bytes ? bytes : (done + count) & ~(geometry.pageBytes - 1)
-      if count < geometry.pageBytes && done < bytes { throw PortFailure(.writeSwapFile, errorNumber: ENOSPC) }
+      done = done + count == bytes.count ? bytes.count : (done + count) & ~(geometry.pageBytes - 1)
+      if count < geometry.pageBytes && done < bytes.count {
+        throw PortFailure(.writeSwapFile, errorNumber: ENOSPC)
+      }
     }
   }
 
@@ -116,34 +122,6 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   }
 
   private func numbers(_ slots: SlotRange) -> Range<Int> { slots.lowerBound.rawValue..<slots.upperBound.rawValue }
-
-  /// Lets go of memory that only writing needs.
-  package func releaseBuffers() { buffers?.release() }
-
-  private func copy(_ pages: [PageIndex], to buffer: LockedBuffer) {
-    precondition(pages.count <= buffer.capacityPages, "a batch of more than a huge page")
-    // Safety: a page of staging memory, and one of the buffer, which nobody else has now.
-    for (number, page) in pages.enumerated() {
-      memcpy(buffer.page(number), staging.address(of: page), geometry.pageBytes)
-    }
-  }
-
-  /// Consecutive pages make one vector.
-  private func vectors(_ pages: [PageIndex], fromByte start: Int) -> [iovec] {
-    var vectors: [iovec] = []
-    var index = start >> geometry.pageShift
-    while index < pages.count, vectors.count < Self.vectorLimit {
-      let first = pages[index]
-      var count = 1
-      while index + count < pages.count, pages[index + count] == first + count { count += 1 }
-      vectors.append(iovec(iov_base: staging.address(of: first), iov_len: geometry.bytes(inPages: count)))
-      index += count
-    }
-    return vectors
-  }
-
-  /// IOV_MAX of <limits.h>.
-  private static let vectorLimit = 1024
 
   private func setBuffered() throws(PortFailure) {
     if fcntl(file.raw, F_SETFL, fcntl(file.raw, F_GETFL) & ~O_DIRECT) != 0 {

@@ -121,7 +121,22 @@ package final class UserfaultProcess: MonitoredProcess {
   // MARK: Pages in
 
   package func install(_ pages: PageRange, from source: PageSource<LockedBuffer>) -> InstallResult {
-    let start = staging.address(of: pages.lowerBound, in: source)
+    var installed = 0
+    var stop: InstallResult.Stop?
+    do throws(PortFailure) {
+      try staging.forEachPart(of: pages, from: source) { (part, bytes) throws(PortFailure) in
+        if stop != nil { return }
+        let result = install(part, from: bytes.baseAddress!)
+        installed += result.installed
+        stop = result.stop
+      }
+    } catch {
+      stop = error.errorNumber == ENOMEM ? .outOfMemory : .failed(errorNumber: error.errorNumber)
+    }
+    return InstallResult(installed: installed, stop: stop)
+  }
+
+  private func install(_ pages: PageRange, from start: UnsafeMutableRawPointer) -> InstallResult {
     var done = 0
     var chunk = pages.count
     while done < pages.count {

@@ -52,18 +52,19 @@ struct LinuxPorts: TenantPorts {
       table = try PageTables(pageCount: map.pageCount, geometry: shared.geometry)
     }
     staging = StagingArea(
-      pageCount: map.pageCount, geometry: shared.geometry, hasher: table.hasher, limit: shared.limits.staging)
-    if let file = kept?.staging { try staging.adopt(file) }
+      pageCount: map.pageCount, geometry: shared.geometry, hasher: table.hasher, limit: shared.limits.staging,
+      budget: shared.lockedMemory)
+    if let file = kept?.staging { staging.adopt(file) }
     let identities = files.map(\.identity)
-    guest = try GuestFiles(map: map, files: memfds, identities: identities, staging: staging)
+    guest = GuestFiles(map: map, files: memfds, identities: identities, staging: staging)
     if let kept {
       file = SwapFileStore(
         adopting: kept.swapFile, geometry: shared.geometry, staging: staging, floor: shared.floor,
-        slots: map.pageCount, limit: shared.limits.swapFiles, budget: shared.lockedMemory)
+        slots: map.pageCount, limit: shared.limits.swapFiles)
     } else {
       file = try SwapFileStore(
         directory: shared.swapDirectory, geometry: shared.geometry, staging: staging, floor: shared.floor,
-        slots: map.pageCount, limit: shared.limits.swapFiles, budget: shared.lockedMemory)
+        slots: map.pageCount, limit: shared.limits.swapFiles)
     }
     readAhead = try ReadAheadThreads(
       file: file, budget: shared.lockedMemory, geometry: shared.geometry, hasher: table.hasher)

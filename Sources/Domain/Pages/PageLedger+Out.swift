@@ -122,7 +122,7 @@ extension PageLedger {
       for (number, (page, slot)) in zip(batch.pages, batch.slots).enumerated() {
         let old = table.record(of: page)
         guard old == PageRecord(.staged, slot: slot) else {
-          endAbandonedWrite(page, old, slot)
+          books.slots.free(slot)
           continue
         }
         leave(page, old)
@@ -139,13 +139,8 @@ extension PageLedger {
   package func writeFailed(_ batch: WriteBatch) {
     locked {
       for (page, slot) in zip(batch.pages, batch.slots) {
-        let old = table.record(of: page)
-        if old == PageRecord(.staged, slot: slot) {
-          setRecord(PageRecord(.staged), of: page)
-          books.slots.free(slot)
-        } else {
-          endAbandonedWrite(page, old, slot)
-        }
+        if table.record(of: page) == PageRecord(.staged, slot: slot) { setRecord(PageRecord(.staged), of: page) }
+        books.slots.free(slot)
       }
     }
   }

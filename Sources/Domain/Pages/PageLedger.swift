@@ -359,12 +359,6 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     books.slots.free(slot)
   }
 
-  /// Reading the copy for the write may have filled its hole in staging again.
-  func endAbandonedWrite(_ page: PageIndex, _ record: PageRecord, _ slot: SwapSlot) {
-    books.slots.free(slot)
-    if record.state != .staged && record.state != .punching { books.releasable.insert(page.rawValue) }
-  }
-
   private func isInFileOnly(_ slot: SwapSlot) -> Bool {
     let record = table.record(of: books.slots.owner(of: slot))
     return record.slot == slot && (record.state == .unreadable || record.state == .file)

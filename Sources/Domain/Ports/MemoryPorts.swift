@@ -20,8 +20,9 @@ extension GuestMemory {
 
 /// Where moved pages wait: page p's copy lies at page p. Only pages that the ledger says are there may be looked at.
 package protocol StagingMemory: Sendable {
-  func isZero(_ page: PageIndex) -> Bool
-  func checksum(of page: PageIndex) -> PageChecksum
+  associatedtype Content: StagedContent
+  /// Reads copies, one after the other. One that is given back meanwhile may read as anything.
+  func examine(_ pages: PageRange, _ body: (PageIndex, Content) -> Void) throws(PortFailure)
   /// Sees to it that so many pages more may be copied within the limit of all tenants' staging memory; what was reserved
   /// before and not used is let go. False, and nothing is reserved, where the limit does not allow it.
   func reserve(_ pages: Int) -> Bool
@@ -31,12 +32,20 @@ package protocol StagingMemory: Sendable {
   func release(_ pages: PageRange) throws(PortFailure)
 }
 
+/// What a copy holds.
+package protocol StagedContent {
+  var isZero: Bool { get }
+  var checksum: PageChecksum { get }
+}
+
 /// A tenant's swap file.
 package protocol SwapFile: Sendable {
   associatedtype Buffer: ReadBuffer
   /// Writes staged pages, in order, to consecutive slots, all of them or failure; a short write is gone on with.
   /// `ENOSPC` also where the configured floor of free disk space, or limit of all tenants' swap files, would be broken.
-  func write(_ pages: [PageIndex], to slots: SlotRange) throws(PortFailure)
+  ///
+  /// - Returns: the checksum of what was written for each page.
+  func write(_ pages: [PageIndex], to slots: SlotRange) throws(PortFailure) -> [PageChecksum]
   /// Returns when everything written before would survive the loss of the page cache.
   func makeDurable() throws(PortFailure)
   /// Fills the buffer's first pages; a short read is a failure (EIO).

@@ -5,6 +5,7 @@ package enum PortOperation: String, Sendable {
   case punchGuestMemory = "punching guest memory"
   case restoreGuestMemory = "writing a page back to guest memory"
   case findStagedCopies = "listing the staged copies (SEEK_DATA)"
+  case readStaging = "reading staging memory"
   case writeStaging = "writing staging memory"
   case releaseStaging = "freeing staging memory"
   case createStaging = "creating staging memory"

@@ -71,8 +71,7 @@ package struct SwapOutJob<Ports: TenantPorts>: SteppedJob {
       do throws(PortFailure) {
         // What the step before has written: the disk is at work for the other one meanwhile.
         _ = try memory.releaseStaging(limit: 2 * memory.map.geometry.hugePagePages)
-        written.checksums = batch.pages.map { memory.ports.staging.checksum(of: $0) }
-        try memory.ports.file.write(batch.pages, to: batch.slots)
+        written.checksums = try memory.ports.file.write(batch.pages, to: batch.slots)
       } catch { written.failure = error }
       return written
     }

@@ -25,7 +25,7 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
     zeroPages += found.zeroPages
     unchangedPages += found.unchangedPages
     examinedPages += runs.reduce(0) { $0 + $1.count }
-    if let failure { throw .port(failure) }
+    if let failure = failure ?? found.failure { throw .port(failure) }
     return runs.isEmpty ? .finished : .again
   }
 
@@ -52,6 +52,7 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
     struct Found: Sendable {
       var zeroPages = 0
       var unchangedPages = 0
+      var failure: PortFailure?
     }
 
     let memory: TenantMemory<Ports>
@@ -62,20 +63,20 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
       var (zero, unchanged): ([PageIndex], [PageIndex]) = ([], [])
       // Without the gate: a staged page's content does not change while it is staged. One that is touched meanwhile may read
       // as anything here, which is found out below.
-      for page in runs.joined() {
-        if memory.ports.staging.isZero(page) {
-          zero.append(page)
-        } else if memory.ledger.record(of: page).slotIsValid,
-          memory.ports.staging.checksum(of: page) == memory.ledger.checksum(of: page)
-        {
-          unchanged.append(page)
+      do throws(PortFailure) {
+        for run in runs {
+          try memory.ports.staging.examine(run) { page, content in
+            if content.isZero {
+              zero.append(page)
+            } else if memory.ledger.record(of: page).slotIsValid, content.checksum == memory.ledger.checksum(of: page) {
+              unchanged.append(page)
+            }
+          }
         }
-      }
+      } catch { found.failure = error }
       memory.ports.gate.exclusive {
         for page in zero where memory.ledger.dropZero(page) { found.zeroPages += 1 }
         for page in unchanged where memory.ledger.dropUnchanged(page) { found.unchangedPages += 1 }
-        // Looking at a copy that was given back meanwhile has filled its hole in staging again.
-        for run in runs { memory.ledger.copyAbandoned(run) }
       }
       return found
     }

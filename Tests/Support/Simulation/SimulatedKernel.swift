@@ -148,13 +148,11 @@ package final class SimulatedKernel: @unchecked Sendable {  // belongs to whoeve
     defect == .checksumsCollide ? PageChecksum(low: 1, high: 1) : PageChecksum(low: token, high: ~token)
   }
 
-  /// Reads staging memory through its mapping, which fills holes.
+  /// Reads staging memory, which fills no holes.
   func readStaging(_ page: PageIndex) -> UInt64 {
     if !stagingExists { fail("staging memory is read, and there is none") }
-    let token = staging[page.rawValue] ?? 0
-    if staging[page.rawValue] == nil { log("staging of \(page) was a hole") }
-    staging[page.rawValue] = token
-    return token
+    if staging[page.rawValue] == nil { log("staging of \(page) is a hole") }
+    return staging[page.rawValue] ?? 0
   }
 
   /// Removes data from a memfd. Where a huge page is pinned and not punched as a whole, its data is zeroed in place,

@@ -3,14 +3,19 @@ package import Domain
 package struct SimulatedStaging: StagingMemory {
   let kernel: SimulatedKernel
 
-  package func isZero(_ page: PageIndex) -> Bool {
-    kernel.enter("staging.isZero(\(page))")
-    return kernel.readStaging(page) == 0
+  package struct Content: StagedContent {
+    package let isZero: Bool
+    package let checksum: PageChecksum
   }
 
-  package func checksum(of page: PageIndex) -> PageChecksum {
-    kernel.enter("staging.checksum(\(page))")
-    return kernel.checksum(of: kernel.readStaging(page))
+  package func examine(_ pages: PageRange, _ body: (PageIndex, Content) -> Void) throws(PortFailure) {
+    kernel.enter("staging.examine(\(pages.text))")
+    try kernel.mayFail(.readStaging, ErrorNumber.noMemory)
+    for page in pages {
+      let token = kernel.readStaging(page)
+      kernel.perhapsYield()
+      body(page, Content(isZero: token == 0, checksum: kernel.checksum(of: token)))
+    }
   }
 
   package func reserve(_ pages: Int) -> Bool {

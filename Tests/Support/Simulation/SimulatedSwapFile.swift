@@ -25,7 +25,7 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
     self.corruptsPerMille = corruptsPerMille
   }
 
-  package func write(_ pages: [PageIndex], to target: SlotRange) throws(PortFailure) {
+  package func write(_ pages: [PageIndex], to target: SlotRange) throws(PortFailure) -> [PageChecksum] {
     kernel.enterBlocking("file.write(\(pages.map(\.rawValue)) to \(target.text))")
     if pages.count != target.count { kernel.fail("\(pages.count) pages are written to \(target.count) slots") }
     if target.upperBound.rawValue > slotLimit {
@@ -35,9 +35,11 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
     let failing = kernel.injector.failure(among: [ErrorNumber.noSpace, ErrorNumber.inputOutput])
     let good = failing == nil ? pages.count : kernel.random.below(pages.count)
     isEmpty = false
+    var checksums: [PageChecksum] = []
     for (number, (page, slot)) in zip(pages, target).enumerated() {
       if reads.contains(where: { $0.contains(slot) }) { kernel.fail("\(slot) is written while it is read") }
       let token = kernel.readStaging(page)
+      checksums.append(kernel.checksum(of: token))
       owners[slot.rawValue] = page
       corrupted[slot.rawValue] = nil
       self.failing[slot.rawValue] = nil
@@ -58,8 +60,8 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
     if kernel.defect == .writesReachOneSlotMore, slots[target.upperBound.rawValue] != nil {
       slots[target.upperBound.rawValue] = kernel.garbage()
     }
-    if kernel.defect == .shortWritesPass { return }
-    if let failing { throw PortFailure(.writeSwapFile, errorNumber: failing) }
+    if let failing, kernel.defect != .shortWritesPass { throw PortFailure(.writeSwapFile, errorNumber: failing) }
+    return checksums
   }
 
   package func makeDurable() throws(PortFailure) {
