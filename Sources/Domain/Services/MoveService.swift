@@ -1,8 +1,4 @@
-/// Moves everything resident into staging memory, window by window.
-///
-/// A window under one exclusive hold of the gate: protect (every process) → list extents → copy → record *punching* →
-/// punch → see the hole → record *staged* → lift protection. What a punch leaves behind (a pinned page) is restored from
-/// the staged copy while protection stands.
+/// Moves everything resident into staging memory, window by window (`WindowMove`), by two pairs of hands.
 ///
 /// Memory: a window is copied before it is punched, so the machine must have one window more for an instant; after that
 /// it has what it had. The charges move, though: from the tenant's control group (which is relieved) to the daemon's own.
@@ -31,9 +27,13 @@ package struct MoveService<Ports: TenantPorts> {
   private var regionIndex = 0
   private var cursor = PageIndex(0)
   private static var windowsListedPerStep: Int { 1024 }
-  /// A window whose protection could not be lifted yet.
-  private var protectedWindow: PageRange?
-  private var pieces: [PageRange] = []
+  /// How many windows are moved in one hold of the gate.
+  private var sizer = ChunkSizer(largest: Self.windowsWhileStopped, smallest: 1)
+  /// Nobody can fault then, and two who copy and punch in turn hinder each other least where they need not wait at each window.
+  private static var windowsWhileStopped: Int { 8 }
+  private static var windowsWhileRunning: Int { 2 }
+  /// Windows whose protection could not be lifted yet.
+  private var protectedWindows: [PageRange] = []
   /// Why it has ended before everything was moved.
   package private(set) var shortage: MemoryShortage?
 
@@ -52,7 +52,7 @@ package struct MoveService<Ports: TenantPorts> {
 
   /// What is not moved yet, once all windows are known.
   package var windowsLeft: [PageRange] { windows + edges }
-  package var holdsProtection: Bool { protectedWindow != nil }
+  package var holdsProtection: Bool { !protectedWindows.isEmpty }
 
   /// Whether the next window may only be moved while processes are stopped.
   package var needsStop: Bool { !edges.isEmpty && shortage == nil }
@@ -74,29 +74,82 @@ package struct MoveService<Ports: TenantPorts> {
   private func isEdge(_ window: PageRange) -> Bool { isLive && window.count < memory.map.geometry.hugePagePages }
 
   package mutating func step() throws(JobFailure) -> JobStep {
-    if let window = protectedWindow, !(try mapped { () throws(PortFailure) in try liftLeftProtection(of: window) }) {
-      return .retryAfter(nanoseconds: RetryDelay.event)
+    do throws(PortFailure) {
+      guard try liftLeftProtection() else { return .retryAfter(nanoseconds: RetryDelay.event) }
+      if !needsStop, try listWindows() { return .again }
+      if windows.isEmpty, edges.isEmpty, !isLastRound {
+        isLastRound = true
+        swap(&windows, &postponed)
+      }
+      var next = takeNext()
+      guard !next.isEmpty else { return .finished }
+      shortage = memory.ports.headroom.shortage(of: next.pageCount, for: .staging)
+      if shortage != nil, next.count > 1 {
+        putBack(Array(next.dropFirst()))
+        next = [next[0]]
+        shortage = memory.ports.headroom.shortage(of: next.pageCount, for: .staging)
+      }
+      guard shortage == nil else {
+        putBack(next)
+        return .again
+      }
+      let areMoved = try move(next)
+      if shortage == .stagingLimit, try giveRoom() { shortage = nil }
+      return areMoved || shortage != nil ? .again : .retryAfter(nanoseconds: RetryDelay.event)
+    } catch { throw .port(error) }
+  }
+
+  /// The next windows to be moved in one hold of the gate; none where there are none, or no room.
+  private mutating func takeNext() -> [PageRange] {
+    guard shortage == nil else { return [] }
+    if let edge = edges.popLast() { return [edge] }
+    let most = joinsWhenStopped == nil ? Self.windowsWhileRunning : Self.windowsWhileStopped
+    // Live, one processor is the tenant's.
+    let count = isLive ? 1 : min(sizer.next(faultCount: memory.ledger.counts.faults.total), most)
+    defer { windows.removeLast(min(count, windows.count)) }
+    return windows.suffix(count).reversed()
+  }
+
+  private mutating func putBack(_ left: [PageRange]) {
+    for window in left.reversed() { if isEdge(window) { edges.append(window) } else { windows.append(window) } }
+  }
+
+  /// Half of the windows are the helper's.
+  ///
+  /// - Returns: false where an event must be read first, and not all were moved.
+  private mutating func move(_ next: [PageRange]) throws(PortFailure) -> Bool {
+    let work = WindowMove(memory: memory, movesWhole: isLive && !isEdge(next[0]))
+    let outcomes = memory.ports.gate.exclusive { () -> [WindowMove<Ports>.Outcome] in
+      // Protection does not stop readers, who could see what a punch of pinned pages leaves behind.
+      if let joinsWhenStopped, memory.ledger.joins != joinsWhenStopped { return [] }
+      let areSeveral = next.count > 1 && memory.ports.staging.reserve(next.pageCount)
+      defer { _ = memory.ports.staging.reserve(0) }
+      guard areSeveral else { return [work.move(next[0], reserves: true)] }
+      let (first, second) = (Array(next.prefix((next.count + 1) / 2)), Array(next.dropFirst((next.count + 1) / 2)))
+      let (mine, others) = memory.ports.helper.both {
+        work.move(first)
+      } _: {
+        work.move(second)
+      }
+      return mine + others
     }
-    if !needsStop, try mapped({ () throws(PortFailure) in try listWindows() }) { return .again }
-    if windows.isEmpty, edges.isEmpty, !isLastRound {
-      isLastRound = true
-      swap(&windows, &postponed)
-    }
-    guard shortage == nil, let window = edges.last ?? windows.last else { return .finished }
-    shortage = memory.ports.headroom.shortage(of: window.count, for: .staging)
-    if shortage != nil { return .again }
-    let isMoved = try mapped { () throws(PortFailure) in
-      try memory.ports.gate.exclusive { () throws(PortFailure) in
-        // Protection does not stop readers, who could see what a punch of pinned pages leaves behind.
-        if let joinsWhenStopped, memory.ledger.joins != joinsWhenStopped { return false }
-        return try move(window)
+    var (left, failure): ([PageRange], PortFailure?) = (next, nil)
+    for outcome in outcomes {
+      pages += outcome.pages
+      if outcome.isProtected { protectedWindows.append(outcome.window) }
+      switch outcome.end {
+      case .moved: left.removeAll { $0 == outcome.window }
+      case .postponed:
+        left.removeAll { $0 == outcome.window }
+        postponed.append(outcome.window)
+      case .eventPending: break
+      case .shortage(let found): shortage = found
+      case .failed(let found): failure = failure ?? found
       }
     }
-    if shortage == .stagingLimit, try mapped({ () throws(PortFailure) in try giveRoom() }) { shortage = nil }
-    if shortage != nil { return .again }
-    guard isMoved else { return .retryAfter(nanoseconds: RetryDelay.event) }
-    if edges.isEmpty { windows.removeLast() } else { edges.removeLast() }
-    return .again
+    putBack(left)
+    if let failure { throw failure }
+    return left.isEmpty || outcomes.contains { $0.end == .moved }
   }
 
   /// Gives copies back that nobody needs any more, and that count all the same.
@@ -110,11 +163,26 @@ package struct MoveService<Ports: TenantPorts> {
   ///
   /// - Returns: whether none is left.
   package mutating func liftRemainingProtection() -> Bool {
-    guard let window = protectedWindow else { return true }
-    do throws(PortFailure) { return try liftLeftProtection(of: window) } catch {
-      protectedWindow = nil  // the range is not registered any more, or its process is dead: nothing is protected
-      return true
+    while !protectedWindows.isEmpty {
+      do throws(PortFailure) { return try liftLeftProtection() } catch {
+        protectedWindows.removeLast()  // the range is not registered any more, or its process is dead: nothing is protected
+      }
     }
+    return true
+  }
+
+  /// Under the gate, so that no child joins meanwhile: it has inherited what its parent had at the fork.
+  ///
+  /// - Returns: false when an event must be read first.
+  private mutating func liftLeftProtection() throws(PortFailure) -> Bool {
+    while let window = protectedWindows.last {
+      let isLifted = try memory.ports.gate.shared { () throws(PortFailure) in
+        try WindowMove(memory: memory, movesWhole: false).liftProtection(of: window)
+      }
+      guard isLifted else { return false }
+      protectedWindows.removeLast()
+    }
+    return true
   }
 
   /// - Returns: false once there are no more.
@@ -135,122 +203,8 @@ package struct MoveService<Ports: TenantPorts> {
     }
     return true
   }
+}
 
-  /// - Returns: false when an event must be read first, and nothing was moved.
-  private mutating func move(_ window: PageRange) throws(PortFailure) -> Bool {
-    protectedWindow = window
-    for process in memory.ports.processes {
-      if try process.protect(window) == .eventPending { return false }
-    }
-    try listPieces(in: window)
-    let count = pieces.reduce(0) { $0 + $1.count }
-    if isLive, edges.isEmpty, memory.ledger.nextMovable(in: window) != window {
-      postponed.append(window)
-    } else if count > 0 {
-      if memory.ports.staging.reserve(count) {
-        defer { _ = memory.ports.staging.reserve(0) }
-        try copyAndPunch(window)
-      } else {
-        shortage = .stagingLimit
-      }
-    }
-    _ = try liftProtection(of: window)
-    return true
-  }
-
-  /// Pages with data for which no remove is under way. A removed page that is seen to be a hole is settled.
-  private mutating func listPieces(in window: PageRange) throws(PortFailure) {
-    pieces.removeAll(keepingCapacity: true)
-    var position = window.lowerBound
-    while position < window.upperBound {
-      let data = try memory.ports.guest.nextData(in: position..<window.upperBound)
-      let hole = position..<(data?.lowerBound ?? window.upperBound)
-      if !hole.isEmpty { memory.ledger.settleDiscards(hole) }
-      guard let data else { break }
-      forEachMovable(in: data) { pieces.append($0) }
-      position = data.upperBound
-    }
-  }
-
-  private mutating func copyAndPunch(_ window: PageRange) throws(PortFailure) {
-    let (guest, ledger) = (memory.ports.guest, memory.ledger)
-    do throws(PortFailure) {
-      for piece in pieces { try guest.copyToStaging(piece) }
-    } catch {
-      for piece in pieces { ledger.copyAbandoned(piece) }
-      guard error.errorNumber == ErrorNumber.noMemory else { throw error }
-      shortage = .kernel
-      return
-    }
-    for piece in pieces { ledger.pagesPunching(piece) }
-    var failure: PortFailure?
-    do throws(PortFailure) {
-      var position = window.lowerBound
-      while position < window.upperBound, let segment = ledger.nextMovable(in: position..<window.upperBound) {
-        try guest.punch(segment)
-        position = segment.upperBound
-      }
-    } catch { failure = error }
-    for piece in pieces {
-      do throws(PortFailure) { try settle(piece) } catch { failure = failure ?? error }
-    }
-    if let failure { throw failure }
-  }
-
-  /// Holes are staged; pages that the punch left behind get their content back and stay the guest's.
-  private mutating func settle(_ piece: PageRange) throws(PortFailure) {
-    var position = piece.lowerBound
-    while position < piece.upperBound {
-      let rest = position..<piece.upperBound
-      let left = dataOrEverything(in: rest)
-      do throws(PortFailure) {
-        if let left { try memory.ports.guest.restore(left, from: .staging) }
-      } catch {
-        // Writing to memory that is there does not fail. Should it ever: the copy is kept, and installed where a hole is.
-        memory.ledger.pagesStaged(rest)
-        throw error
-      }
-      let holes = position..<(left?.lowerBound ?? piece.upperBound)
-      if !holes.isEmpty {
-        memory.ledger.pagesStaged(holes)
-        pages += holes.count
-      }
-      guard let left else { break }
-      memory.ledger.punchUndone(left)
-      position = left.upperBound
-    }
-  }
-
-  /// What a punch left behind. Where that can't be told, everything counts as left: it is all put back.
-  private func dataOrEverything(in range: PageRange) -> PageRange? {
-    do throws(PortFailure) { return try memory.ports.guest.nextData(in: range) } catch { return range }
-  }
-
-  /// Under the gate, so that no child joins meanwhile: it has inherited what its parent had at the fork.
-  private mutating func liftLeftProtection(of window: PageRange) throws(PortFailure) -> Bool {
-    try memory.ports.gate.shared { () throws(PortFailure) in try liftProtection(of: window) }
-  }
-
-  /// Under the gate.
-  ///
-  /// - Returns: false when an event must be read first; the window is then tried again.
-  private mutating func liftProtection(of window: PageRange) throws(PortFailure) -> Bool {
-    for process in memory.ports.processes {
-      if try process.unprotect(window) == .eventPending { return false }
-    }
-    protectedWindow = nil
-    return true
-  }
-
-  private func forEachMovable(in range: PageRange, _ body: (PageRange) -> Void) {
-    var position = range.lowerBound
-    while position < range.upperBound, let run = memory.ledger.nextMovable(in: position..<range.upperBound) {
-      body(run)
-      position = run.upperBound
-    }
-  }
-
-  private func mapped<Result>(_ body: () throws(PortFailure) -> Result) throws(JobFailure) -> Result {
-    do throws(PortFailure) { return try body() } catch { throw .port(error) }
-  }
+extension Collection where Element == PageRange {
+  fileprivate var pageCount: Int { reduce(0) { $0 + $1.count } }
 }
