@@ -76,7 +76,7 @@ package protocol ReadAhead: Sendable {
   var spareBuffer: Buffer { get }
 }
 
-package struct ReadCompletion<Buffer: ReadBuffer> {
+package struct ReadCompletion<Buffer: ReadBuffer>: Sendable {
   package let run: FileRun
   package let buffer: Buffer
   package let failure: PortFailure?

@@ -105,11 +105,12 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
 
   private mutating func installFromFile() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
-    guard hasRoom(for: min(memory.map.geometry.hugePagePages, memory.ledger.counts.file), fromFile: true) else {
+    let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
+    let hands = limit < sizer.largest ? 1 : 2  // while faults come, one processor is theirs
+    guard hasRoom(for: min(hands * limit, memory.ledger.counts.file), fromFile: true) else {
       return try waitForRoom()
     }
-    let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
-    switch file.step(by: process, limit: limit) {
+    switch file.step(by: process, limit: limit, hands: hands) {
     case .again: return .again
     case .stopped(let stop): return try next(after: stop)
     case .noBuffer: return .retryAfter(nanoseconds: RetryDelay.slot)

@@ -1,4 +1,5 @@
-/// Brings pages back from the swap file, in file order: reads ahead, and installs what was found right.
+/// Brings pages back from the swap file, in file order: reads ahead, and installs what was found right, by two pairs of hands
+/// where there are two reads to be installed.
 struct FileReturn<Ports: TenantPorts> {
   private typealias Completion = ReadCompletion<Ports.File.Buffer>
 
@@ -15,9 +16,8 @@ struct FileReturn<Ports: TenantPorts> {
   private(set) var pages = 0
   private let memory: TenantMemory<Ports>
   private var cursor = SwapSlot(0)
-  /// What was read and is being installed, and the place in it of the first page that is not yet.
-  private var completion: Completion?
-  private var index = 0
+  /// What was read and is being installed.
+  private var reads: [ReadInstall<Ports>] = []
 
   init(memory: TenantMemory<Ports>) { self.memory = memory }
 
@@ -26,29 +26,53 @@ struct FileReturn<Ports: TenantPorts> {
 
   /// Gives up what was read ahead.
   mutating func abort() {
-    endCompletion()
-    while let late = memory.ports.readAhead.nextCompletion() {
-      (completion, index) = (late, 0)
-      endCompletion()
-    }
+    while let late = memory.ports.readAhead.nextCompletion() { reads.append(ReadInstall(memory, late)) }
+    while !reads.isEmpty { endRead(0) }
   }
 
-  /// - Parameter limit: how many pages are installed in one hold of the gate.
-  mutating func step(by process: Ports.Process, limit: Int) -> Outcome {
+  /// - Parameters:
+  ///   - limit: how many pages of a read are installed in one hold of the gate.
+  ///   - hands: how many reads are installed at the same time, one or two.
+  mutating func step(by process: Ports.Process, limit: Int, hands: Int) -> Outcome {
     let wantsBuffer = !readAhead()
-    if completion == nil { (completion, index) = (memory.ports.readAhead.nextCompletion(), 0) }
-    guard let completion else { return wantsBuffer ? .noBuffer : .nothingLeft }
-    switch install(completion, by: process, limit: limit) {
-    case .again: return .again
-    case .stopped(let stop): return .stopped(stop)
-    case .isWrong(let page, let slot): return reread(page, slot, by: process)
-    case .allSeen:
-      endCompletion()
-      return .again
+    while reads.count < hands, let completion = memory.ports.readAhead.nextCompletion() {
+      reads.append(ReadInstall(memory, completion))
     }
+    guard !reads.isEmpty else { return wantsBuffer ? .noBuffer : .nothingLeft }
+    var (first, second) = (reads[0], reads.count > 1 && hands > 1 ? reads[1] : nil)
+    if let other = second {
+      let (mine, others) = memory.ports.helper.both {
+        first.installed(by: process, limit: limit)
+      } _: {
+        other.installed(by: process, limit: limit)
+      }
+      (first, second) = (mine, others)
+    } else {
+      first = first.installed(by: process, limit: limit)
+    }
+    reads[0] = first
+    if let second { reads[1] = second }
+    // From behind: what is at its end leaves.
+    var stop: InstallResult.Stop?
+    for number in (0..<(second == nil ? 1 : 2)).reversed() { stop = settle(number, by: process) ?? stop }
+    return stop.map { .stopped($0) } ?? .again
   }
 
-  // MARK: Reading
+  /// - Returns: what stands in the way of installing the rest.
+  private mutating func settle(_ number: Int, by process: Ports.Process) -> InstallResult.Stop? {
+    pages += reads[number].takeCount()
+    switch reads[number].next {
+    case .again: return nil
+    case .stopped(let stop): return stop
+    case .isWrong(let page, let slot):
+      let stop = reads[number].reread(page, slot, by: process)
+      pages += reads[number].takeCount()
+      return stop
+    case .allSeen:
+      endRead(number)
+      return nil
+    }
+  }
 
   /// - Returns: false when there is more to read, and no buffer for it.
   private mutating func readAhead() -> Bool {
@@ -63,104 +87,126 @@ struct FileReturn<Ports: TenantPorts> {
     return false
   }
 
-  private func isRight(_ completion: Completion, _ slot: SwapSlot, of page: PageIndex) -> Bool {
-    completion.failure == nil
-      && completion.buffer.checksum(at: completion.run.index(of: slot)) == memory.ledger.checksum(of: page)
+  private mutating func endRead(_ number: Int) {
+    var read = reads.remove(at: number)
+    read.distrustRest()
+    memory.ledger.unpin(read.completion.run.slots)
+    memory.ports.readAhead.giveBack(read.completion.buffer)
   }
+}
 
-  /// Slots that were read wrong are not trusted again, even where nobody has looked at what was read.
-  private func distrustIfWrong(_ completion: Completion, _ slots: SlotRange) {
-    for slot in slots {
-      let page = memory.ledger.owner(of: slot)
-      if !isRight(completion, slot, of: page) { memory.ledger.distrust(slot, of: page) }
-    }
-  }
-
-  private mutating func endCompletion() {
-    guard let completion else { return }
-    while let piece = completion.run.nextPiece(from: index) {
-      distrustIfWrong(completion, piece)
-      index = completion.run.index(of: piece.upperBound)
-    }
-    memory.ledger.unpin(completion.run.slots)
-    memory.ports.readAhead.giveBack(completion.buffer)
-    self.completion = nil
-  }
-
-  // MARK: Installing
-
-  private enum Next {
+/// What one read has brought, on its way into the guest.
+struct ReadInstall<Ports: TenantPorts>: Sendable {
+  enum Next: Sendable {
     case again
     case allSeen
     case stopped(InstallResult.Stop)
     case isWrong(PageIndex, SwapSlot)
   }
 
+  let completion: ReadCompletion<Ports.File.Buffer>
+  /// What comes after the last step.
+  private(set) var next = Next.again
+  private let memory: TenantMemory<Ports>
+  /// The place in the read of the first page that is not installed yet.
+  private var index = 0
+  private var count = 0
+
+  init(_ memory: TenantMemory<Ports>, _ completion: ReadCompletion<Ports.File.Buffer>) {
+    (self.memory, self.completion) = (memory, completion)
+  }
+
+  /// How many pages have been installed since this was last asked.
+  mutating func takeCount() -> Int {
+    defer { count = 0 }
+    return count
+  }
+
+  /// Slots that were read wrong are not trusted again, even where nobody has looked at what was read.
+  mutating func distrustRest() {
+    while let piece = completion.run.nextPiece(from: index) {
+      distrustIfWrong(piece)
+      index = completion.run.index(of: piece.upperBound)
+    }
+  }
+
+  private func distrustIfWrong(_ slots: SlotRange) {
+    for slot in slots {
+      let page = memory.ledger.owner(of: slot)
+      if !isRight(slot, of: page) { memory.ledger.distrust(slot, of: page) }
+    }
+  }
+
+  private func isRight(_ slot: SwapSlot, of page: PageIndex) -> Bool {
+    completion.failure == nil
+      && completion.buffer.checksum(at: completion.run.index(of: slot)) == memory.ledger.checksum(of: page)
+  }
+
   /// Pages are looked up again under the gate: they may have come back, or been removed, while the disk was at work.
   ///
   /// What has come back by faults meanwhile is passed over: else faults that follow each other are never caught up with.
   /// (Should one of these pages be in the file again, it is found in the next round.)
-  private mutating func install(_ completion: Completion, by process: Ports.Process, limit: Int) -> Next {
-    memory.ports.gate.shared {
-      let end = pages + limit
-      while let piece = completion.run.nextPiece(from: index) {
-        if pages >= end { return .again }
-        guard let (first, found) = memory.ledger.nextInFile(piece) else {
-          distrustIfWrong(completion, piece)
-          index = completion.run.index(of: piece.upperBound)
-          continue
-        }
-        distrustIfWrong(completion, piece.lowerBound..<first)
-        index = completion.run.index(of: first)
-        let run = installable(found, from: first, completion, limit: end - pages)
-        if run.isEmpty { return .isWrong(found.lowerBound, first) }
-        let (returned, stop) = install(run, from: .buffer(completion.buffer, index: index), by: process)
-        index += returned
-        if let stop { return .stopped(stop) }
+  func installed(by process: Ports.Process, limit: Int) -> Self {
+    var read = self
+    read.next = memory.ports.gate.shared { read.install(by: process, limit: limit) }
+    return read
+  }
+
+  private mutating func install(by process: Ports.Process, limit: Int) -> Next {
+    while let piece = completion.run.nextPiece(from: index) {
+      if count >= limit { return .again }
+      guard let (first, found) = memory.ledger.nextInFile(piece) else {
+        distrustIfWrong(piece)
+        index = completion.run.index(of: piece.upperBound)
+        continue
       }
-      return .allSeen
+      distrustIfWrong(piece.lowerBound..<first)
+      index = completion.run.index(of: first)
+      let run = installable(found, from: first, limit: limit - count)
+      if run.isEmpty { return .isWrong(found.lowerBound, first) }
+      if let stop = install(run, from: .buffer(completion.buffer, index: index), by: process) { return .stopped(stop) }
     }
+    return .allSeen
   }
 
   /// As many as were read right, and lie in one region.
-  private func installable(_ found: PageRange, from slot: SwapSlot, _ completion: Completion, limit: Int) -> PageRange {
+  private func installable(_ found: PageRange, from slot: SwapSlot, limit: Int) -> PageRange {
     let first = found.lowerBound
     let end = min(
       found.upperBound, first + limit, memory.map.regions[memory.map.regionIndex(of: first)].pages.upperBound)
-    let right = (first..<end).prefix { isRight(completion, slot + first.distance(to: $0), of: $0) }
+    let right = (first..<end).prefix { isRight(slot + first.distance(to: $0), of: $0) }
     return first..<(first + right.count)
   }
 
   /// Reads one slot again by itself; a page that can't be read is recorded as such, and passed over.
-  private mutating func reread(_ page: PageIndex, _ slot: SwapSlot, by process: Ports.Process) -> Outcome {
+  mutating func reread(_ page: PageIndex, _ slot: SwapSlot, by process: Ports.Process) -> InstallResult.Stop? {
     let buffer = memory.ports.readAhead.spareBuffer
-    let read = memory.readVerified(slot, of: page, into: buffer)
+    let outcome = memory.readVerified(slot, of: page, into: buffer)
     return memory.ports.gate.shared {
       memory.ledger.distrust(slot, of: page)  // reading it together with others went wrong
       let record = memory.ledger.record(of: page)
       guard record.slot == slot, record.state == .file || record.state == .unreadable else {
         index += 1
-        return .again
+        return nil
       }
-      guard read != .wrong else {
+      guard outcome != .wrong else {
         if memory.ledger.pageUnreadable(page, slot: slot) {
           for process in memory.ports.processes { _ = process.poison(page) }
         }
         index += 1
-        return .again
+        return nil
       }
-      let (returned, stop) = install(page..<(page + 1), from: .buffer(buffer, index: 0), by: process)
-      index += returned
-      return stop.map { .stopped($0) } ?? .again
+      return install(page..<(page + 1), from: .buffer(buffer, index: 0), by: process)
     }
   }
 
   /// To be called under the shared gate.
   private mutating func install(
     _ run: PageRange, from source: PageSource<Ports.File.Buffer>, by process: Ports.Process
-  ) -> (returned: Int, stop: InstallResult.Stop?) {
+  ) -> InstallResult.Stop? {
     let outcome = PageReturn(memory: memory).install(run, from: source, by: process)
-    pages += outcome.pages
-    return (outcome.pages, outcome.stop)
+    index += outcome.pages
+    count += outcome.pages
+    return outcome.stop
   }
 }
