@@ -121,6 +121,7 @@ struct TakeOverTests {
   @Test func `who shares a worker's descriptors outlives it until another has come, and not the daemon`() throws {
     let daemon = try Daemon()
     func sharer() throws -> Int32 {
+      _ = try daemon.client().list()  // once the keeper knows of it
       var found: Int32?
       try eventually("somebody shares the worker's descriptors") {
         found = children(of: try daemon.worker).first { sharesDescriptors($0) }
