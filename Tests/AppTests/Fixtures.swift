@@ -60,9 +60,10 @@ final class Daemon {
     process.end(signal: SIGKILL)
     let log = readText("\(directory)/log", limit: 16 << 20) ?? ""
     Console.writeError(log)
-    // A worker that traps is followed by another, and nobody else may notice. (Tests kill by signal 9.)
+    // Who traps is followed by another, and nobody else may notice. (Tests kill by signal 9.)
     for line in log.split(separator: "\n")
-    where line.contains(" was killed by signal ") && !line.contains(" by signal 9;")
+    where line.contains("Program crashed") || line.contains("Backtracing from")
+      || line.contains(" was killed by signal ") && !line.contains(" by signal 9;")
       || line.contains(" has ended with exit code ") && !log.contains("the attendant is dead")
     { Issue.record("the daemon's log says: \(line)") }
     for path in ["log", "run/socket", "run", "swap", ""] where unlink("\(directory)/\(path)") != 0 {

@@ -72,11 +72,13 @@ def main():
         daemon = connected(f"{directory}/socket")
         try:
             check(daemon, log, failures)
+        except BaseException:
+            with open(log) as file:
+                print(file.read(), file=sys.stderr)
+            raise
         finally:
             os.kill(daemon.keeper, signal.SIGTERM)
             first.wait()
-            with open(log) as file:
-                print(file.read(), file=sys.stderr)
         hostile.eventually(lambda: not os.path.exists(f"{directory}/socket"), "the daemon ends")
 
 
