@@ -17,7 +17,7 @@ final class FailingDisk {
       isRoot && access(makeFilesystem, X_OK) == 0 && access(setUpLoop, X_OK) == 0
       && access("/dev/loop-control", F_OK) == 0
     if !isThere {
-      Console.writeError("\n*** SKIPPED: torture on a failing disk needs root, loop devices, losetup and mkfs.ext4 ***\n")
+      Console.writeError("\n*** SKIPPED: a failing disk needs root, loop devices, losetup and mkfs.ext4 ***\n")
     }
     return isThere
   }()
