@@ -119,7 +119,7 @@ final class Arena: @unchecked Sendable {  // addresses never change
   func awaitMessage() -> uffd_msg? { isReadable() ? nextMessage() : nil }
 
   /// Waits until a message is there to be read.
-  func isReadable(milliseconds: Int32 = 5000) -> Bool {
+  func isReadable(milliseconds: Int32 = Int32(waitLimitSeconds) * 1000) -> Bool {
     var poll = pollfd(fd: userfaultfd.raw, events: Int16(POLLIN), revents: 0)
     return Glibc.poll(&poll, 1, milliseconds) == 1 && poll.revents == Int16(POLLIN)
   }

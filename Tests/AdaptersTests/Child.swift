@@ -5,7 +5,7 @@ import Testing
 
 @_extern(c, "fork") private func c_fork() -> Int32
 
-/// A forked child. Its body makes system calls and little else; it is killed after ten seconds, or with its owner.
+/// A forked child. Its body makes system calls and little else; it is killed after two minutes, or with its owner.
 final class Child {
   let pid: Int32
   let handle: ProcessHandle
@@ -43,7 +43,7 @@ final class Child {
       var none = sigset_t()
       sigemptyset(&none)
       pthread_sigmask(SIG_SETMASK, &none, nil)
-      alarm(10)
+      alarm(120)
       var limit = rlimit(rlim_cur: 0, rlim_max: 0)
       setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &limit)
       for number in [SIGBUS, SIGSEGV, SIGILL, SIGTRAP] { signal(number, SIG_DFL) }
@@ -68,7 +68,7 @@ final class Child {
   func hear() -> Int32? {
     var poll = pollfd(fd: pipe.raw, events: Int16(POLLIN), revents: 0)
     var number: Int32 = 0
-    return Glibc.poll(&poll, 1, 5000) == 1 && read(pipe.raw, &number, 4) == 4 ? number : nil
+    return Glibc.poll(&poll, 1, Int32(waitLimitSeconds) * 1000) == 1 && read(pipe.raw, &number, 4) == 4 ? number : nil
   }
 
   /// A descriptor of the child's.

@@ -168,7 +168,7 @@ struct KeeperProcessTests {
     #expect(try withAddress(address, isAbstract: isAbstract) { bind(raw, $0, $1) } == 0)
     let manager = SequencedSocket(adopting: descriptor)
     func said() throws -> (text: String, inode: UInt?) {
-      guard !Readable.wait(for: [descriptor], timeoutNanoseconds: 10_000_000_000).isEmpty,
+      guard !Readable.wait(for: [descriptor], timeoutNanoseconds: waitLimitSeconds * 1_000_000_000).isEmpty,
         case .packet(let packet) = try manager.receive()
       else { return ("", nil) }
       return (String(decoding: packet.bytes, as: UTF8.self), inode(packet.descriptors.first))
@@ -198,27 +198,35 @@ struct KeeperProcessTests {
   }
 
   @Test("what a service manager has kept or opened is found by name, or by being a listening socket")
-  func listenDescriptors() throws {
-    let first: Int32 = 800
-    func put(_ number: Int32, _ descriptor: Descriptor) { #expect(dup2(descriptor.raw, first + number) >= 0) }
-    let file = try makeMemoryFile("keeper-test", bytes: 1)
-    let directory = try TemporaryDirectory()
-    let listener = try SocketListener(path: "\(directory.path)/socket", mode: 0o600, group: nil)
-    _ = fcntl(listener.descriptor.raw, F_SETFL, 0)
-    put(0, file)
-    put(1, file)
-    put(2, listener.descriptor)
-    let values = [
-      "LISTEN_PID": "\(getpid())", "LISTEN_FDS": "4", "LISTEN_FDNAMES": "sm.1.2.3:stored:swap-monitor.socket:sm.1.2.4",
-    ]
-    #expect(Inheritance.fromServiceManager(first: first) { $0 == "LISTEN_PID" ? "1" : values[$0] }.held.isEmpty)
-    do {
-      let (held, isActivated) = Inheritance.fromServiceManager(first: first) { values[$0] }
-      #expect(isActivated)
-      #expect(held.mapValues { inode($0) } == [Self.key(3): inode(file), .activatedSocket: inode(listener.descriptor)])
-      #expect(held.values.allSatisfy { fcntl($0.raw, F_GETFD) == FD_CLOEXEC })
-      #expect(fcntl(listener.descriptor.raw, F_GETFL) & O_NONBLOCK != 0)
+  func listenDescriptors() async {
+    // (In a process of its own: other tests may use these numbers, and read the environment.)
+    await #expect(processExitsWith: .exitCode(0)) {
+      func check(_ condition: Bool, line: Int32 = #line) { if !condition { _exit(line % 256) } }
+      let first: Int32 = 800
+      func put(_ number: Int32, _ descriptor: Descriptor) { check(dup2(descriptor.raw, first + number) >= 0) }
+      let file = try makeMemoryFile("keeper-test", bytes: 1)
+      let directory = try TemporaryDirectory()
+      let listener = try SocketListener(path: "\(directory.path)/socket", mode: 0o600, group: nil)
+      _ = fcntl(listener.descriptor.raw, F_SETFL, 0)
+      put(0, file)
+      put(1, file)
+      put(2, listener.descriptor)
+      let values = [
+        "LISTEN_PID": "\(getpid())", "LISTEN_FDS": "4",
+        "LISTEN_FDNAMES": "sm.1.2.3:stored:swap-monitor.socket:sm.1.2.4",
+      ]
+      check(Inheritance.fromServiceManager(first: first) { $0 == "LISTEN_PID" ? "1" : values[$0] }.held.isEmpty)
+      do {
+        let (held, isActivated) = Inheritance.fromServiceManager(first: first) { values[$0] }
+        check(isActivated)
+        check(
+          held.mapValues { inode($0) }
+            == [KeeperProcessTests.key(3): inode(file), .activatedSocket: inode(listener.descriptor)])
+        check(held.values.allSatisfy { fcntl($0.raw, F_GETFD) == FD_CLOEXEC })
+        check(fcntl(listener.descriptor.raw, F_GETFL) & O_NONBLOCK != 0)
+      }
+      for number in 0..<4 as Range<Int32> { check(fcntl(first + number, F_GETFD) == -1) }
+      withExtendedLifetime((listener, directory)) {}
     }
-    for number in 0..<4 as Range<Int32> { #expect(fcntl(first + number, F_GETFD) == -1) }
   }
 }

@@ -210,7 +210,7 @@ struct KeeperTests {
     #expect(Set(link.held.keys) == [Self.key(0), Self.key(2)])
     #expect(link.stored(Self.key(2)) == [1, 2])
     #expect(link.upgrade() == "the keeper is dead")
-    #expect(Readable.wait(for: [link.descriptor], timeoutNanoseconds: 5_000_000_000).count == 1)
+    #expect(Readable.wait(for: [link.descriptor], timeoutNanoseconds: waitLimitSeconds * 1_000_000_000).count == 1)
     #expect(description.execute(passing: link.held).errorNumber == ENOENT)
     #expect(fcntl(file.raw, F_GETFD) == FD_CLOEXEC)
   }

@@ -130,7 +130,7 @@ import Testing
       _ = try arena.loading(1)
       guard arena.awaitMessage() != nil else { return 1 }
       guard arena.poison(1) == 0 else { return 2 }
-      sleep(5)
+      sleep(UInt32(waitLimitSeconds))
       return 3
     }
     #expect(child.end() == .signal(SIGBUS))

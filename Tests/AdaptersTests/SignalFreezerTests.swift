@@ -110,7 +110,7 @@ import Testing
     }
     let userfaultfd = try child.take(try #require(child.hear()))
     var poll = pollfd(fd: userfaultfd.raw, events: Int16(POLLIN), revents: 0)
-    try #require(Glibc.poll(&poll, 1, 5000) == 1)
+    try #require(Glibc.poll(&poll, 1, Int32(waitLimitSeconds) * 1000) == 1)
     let freezer = SignalFreezer { [child.handle] }
     freezer.beginLook()
     #expect(

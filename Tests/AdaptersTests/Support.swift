@@ -36,7 +36,7 @@ enum Machinery {
   }
 }
 
-let waitLimitSeconds: UInt64 = 30
+let waitLimitSeconds: UInt64 = 60
 
 /// Looks again and again until `condition` holds; false when the time is up.
 func eventually(_ condition: () throws -> Bool) rethrows -> Bool {

@@ -134,7 +134,7 @@ struct DaemonTests {
       tenant.process.end(signal: SIGKILL)
       try eventually("the tenant is forgotten") { try daemon.client().list().isEmpty }
     }
-    try eventually("its descriptors are closed") { daemon.descriptorCount == before }
+    try eventually("its descriptors are closed") { daemon.descriptorCount <= before }
   }
 
   @Test func `closing its connection brings a tenant's memory back`() throws {

@@ -13,9 +13,11 @@ final class FailingDisk {
   static let setUpLoop = "/usr/sbin/losetup"
 
   static let isToBeHad: Bool = {
-    let isThere = isRoot && access(makeFilesystem, X_OK) == 0 && access(setUpLoop, X_OK) == 0
+    let isThere =
+      isRoot && access(makeFilesystem, X_OK) == 0 && access(setUpLoop, X_OK) == 0
+      && access("/dev/loop-control", F_OK) == 0
     if !isThere {
-      Console.writeError("\n*** SKIPPED: torture on a failing disk needs root, losetup and mkfs.ext4 ***\n")
+      Console.writeError("\n*** SKIPPED: a failing disk needs root, loop devices, losetup and mkfs.ext4 ***\n")
     }
     return isThere
   }()

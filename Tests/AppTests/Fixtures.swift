@@ -49,15 +49,24 @@ final class Daemon {
         "serve", "--end-with-parent", "--log-level", "error", "--keep-free", "0", "--socket", "\(directory)/run/socket",
         "--swap-dir", swapDirectory ?? "\(directory)/swap",
       ] + options
+    let started = group.map { ["/bin/sh"] + $0.joining([executable] + words) } ?? [executable] + words
     process = try ChildProcess(
-      executable: group == nil ? executable : "/bin/sh", arguments: group?.joining([executable] + words) ?? words,
-      keepsErrors: true, environment: environment)
+      executable: "/bin/sh", arguments: ["-c", #"exec "$@" 2>"$0""#, "\(directory)/log"] + started, keepsErrors: true,
+      environment: environment)
     try eventually("the daemon listens") { (try? Client(path: socketPath)) != nil }
   }
 
   deinit {
     process.end(signal: SIGKILL)
-    for path in ["run/socket", "run", "swap", ""] where unlink("\(directory)/\(path)") != 0 {
+    let log = readText("\(directory)/log", limit: 16 << 20) ?? ""
+    Console.writeError(log)
+    // Who traps is followed by another, and nobody else may notice. (Tests kill by signal 9.)
+    for line in log.split(separator: "\n")
+    where line.contains("Program crashed") || line.contains("Backtracing from")
+      || line.contains(" was killed by signal ") && !line.contains(" by signal 9;")
+      || line.contains(" has ended with exit code ") && !log.contains("the attendant is dead")
+    { Issue.record("the daemon's log says: \(line)") }
+    for path in ["log", "run/socket", "run", "swap", ""] where unlink("\(directory)/\(path)") != 0 {
       rmdir("\(directory)/\(path)")
     }
   }

@@ -47,7 +47,8 @@ struct Guest {
   private static let sources = #filePath.split(separator: "/").dropLast(2).reduce("") { "\($0)/\($1)" } + "/Guest"
 
   private static func has(_ what: String, _ needs: [(path: String, name: String)]) -> Bool {
-    var missing = needs.filter { access($0.path, R_OK) != 0 }.map(\.name)
+    // (A device may have a name here, and nothing behind it.)
+    var missing = needs.filter { Descriptor(owning: open($0.path, O_RDONLY | O_CLOEXEC)).raw < 0 }.map(\.name)
     #if !arch(x86_64)
       missing.append("an x86-64 processor")
     #endif

@@ -62,6 +62,13 @@ struct PlayedServiceTests {
   }
 }
 
+struct HeldThreadTests {
+  @Test(.enabled(if: python != nil && hasUserfaultfd, "python3 is not installed"))
+  func `a dead worker's thread that a tenant holds is waited for, under the next keepers, too`() throws {
+    try expectVerified("held_thread.py", [program])
+  }
+}
+
 func clientPath(_ name: String) -> String {
   #filePath.split(separator: "/").dropLast(2).reduce("") { "\($0)/\($1)" } + "/Clients/\(name)"
 }

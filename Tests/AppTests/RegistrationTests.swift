@@ -42,7 +42,7 @@ struct RegistrationTests {
       #expect(code(reply) == expected, "\(reply)")
       #expect(reply["error"]?["message"]?.text?.contains(words) == true, "\(reply)")
     }
-    try eventually("refused descriptors are closed") { daemon.descriptorCount == before }
+    try eventually("refused descriptors are closed") { daemon.descriptorCount <= before }
     // The same connection is not the worse for it.
     #expect(try own.client.ask(own.request(), descriptors: right)["page_size"] == page)
   }

@@ -17,6 +17,7 @@ import client as library
 MIB = 1 << 20
 SIZE = 72 * MIB
 MADV_REMOVE = 9
+STEP_SECONDS = 5
 
 
 def main():
@@ -38,7 +39,7 @@ def main():
         return largest
 
     def until(what, condition):
-        for _ in range(400):
+        for _ in range(1200):
             if condition(on_disk()):
                 return
             time.sleep(0.05)
@@ -57,10 +58,12 @@ def main():
     tenant.content[: 4 * MIB] = bytes(4 * MIB)
     until("remove", lambda size: size <= 69)
     # Gradually: 64 MiB now, the rest later; a plain disable ends that.
+    begin = time.monotonic()
     ask({"op": "disable", "wait": True, "slow_file_cleanup": True})
     assert ask({"op": "status"})["state"] == "Ready"
     until("the first step", lambda size: size <= 8)
-    assert on_disk() >= 2, on_disk()
+    left = on_disk()
+    assert left >= 2 or time.monotonic() - begin > STEP_SECONDS, left
     ask({"op": "disable", "wait": True})
     assert on_disk() == 0, on_disk()
     assert tenant.is_intact()

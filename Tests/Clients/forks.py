@@ -41,7 +41,7 @@ def join(pid, what):
 
 def pids(client, name, count):
     """Which processes a child is takes the daemon an instant to find out."""
-    for _ in range(500):
+    for _ in range(6000):
         found = client.ask({"op": "list"})["tenants"][0]["pids"]
         if len(found) == count:
             return found

@@ -25,7 +25,7 @@ class File:
 
     def __init__(self, size=1 << 20, failing_reads=0, hangs=()):
         self.size, self.failing_reads, self.hangs = size, failing_reads, set(hangs)
-        self.hanging = threading.Semaphore(0)  # released for each that is not answered
+        self.hanging, self.unanswered = threading.Semaphore(0), []  # released for each that is not answered
         self.check(libc.unshare(CLONE_NEWNS))
         self.check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None))
         self.device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
@@ -59,10 +59,21 @@ class File:
                 os.write(self.device, OUT_HEADER.pack(OUT_HEADER.size, -5, unique))
                 continue
             if operation in self.hangs:
+                self.unanswered.append(request)
                 self.hanging.release()
                 continue
-            reply = self.reply(operation, request)
-            os.write(self.device, OUT_HEADER.pack(OUT_HEADER.size + len(reply), 0, unique) + reply)
+            self.answer(request)
+
+    def let_go(self):
+        """From now on everything is answered, what hangs first."""
+        self.hangs = set()
+        for request in self.unanswered:
+            self.answer(request)
+
+    def answer(self, request):
+        _, operation, unique, *_ = IN_HEADER.unpack_from(request)
+        reply = self.reply(operation, request)
+        os.write(self.device, OUT_HEADER.pack(OUT_HEADER.size + len(reply), 0, unique) + reply)
 
     def reply(self, operation, request):
         if operation == INIT:

@@ -92,6 +92,11 @@ class Daemon:
         eventually(find, "there is a worker")
         return pids[0]
 
+    def warns(self, words):
+        """Whether the status of the tenant "holds" does."""
+        status = self.client.exchange({"op": "status", "tenant": "holds"})
+        return any(words in warning for warning in status.get("warnings", []))
+
     def descriptors(self):
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in (self.keeper, self.worker()))
 
@@ -122,6 +127,16 @@ def neighbour(path, say, orders):
                 if op != "enable":
                     assert tenant.is_intact(), f"the neighbour's memory, after {op}"
         say()
+
+
+class Neighbour(Child):
+    def __init__(self, path):
+        super().__init__(neighbour, path)
+        assert self.hears()
+
+    def work(self):
+        os.write(self.output, b"x")
+        assert self.hears(), "the neighbour has come to harm"
 
 
 # The others: each says so when it has begun.
@@ -340,7 +355,9 @@ def holds_memory_lock(path, is_registered, file, say, orders):
     if not is_registered:
         socket.send_fds(tenant.client.socket, [request], [tenant.userfaultfd, tenant.memfd])
     say()
-    signal.pause()
+    os.read(orders, 1)  # it is let go
+    assert tenant.is_intact()
+    say()
 
 
 def holds_inode_lock(path, file, say, orders):
@@ -370,41 +387,48 @@ def sends_hanging_files(path, file, say, _):
     signal.pause()
 
 
+def holder(daemon, failures, is_registered):
+    """A tenant that holds its memory lock for as long as its file's server likes."""
+    server = fuse.File(failing_reads=failures, hangs=[fuse.READ])
+    child = Child(holds_memory_lock, daemon.path, is_registered, server)
+    server.hanging.acquire()  # it is held
+    os.write(child.output, b"x")
+    assert child.hears()
+    return server, child
+
+
+def kill_stuck_worker(daemon, work):
+    """One that the kernel can't end, for a thread that waits for the lock: the next one serves everybody else.
+
+    Returns its number, and the connection that asked for what it waits in."""
+    asker = library.Client(daemon.path)
+    asker.socket.send(b'{"op":"enable","tenant":"holds"}')
+    work()
+    eventually(lambda: daemon.warns("\"jobs\""), "a stuck thread is reported")
+    stuck = daemon.worker()
+    os.kill(stuck, signal.SIGKILL)
+    work()
+    assert daemon.worker() != stuck and os.path.exists(f"/proc/{stuck}"), "it lingers"
+    return stuck, asker
+
+
 def check_locks(daemon, work):
     """The memory lock, before and after registration; the memfd's; and files that can't be looked at."""
-    ask = daemon.client.exchange
-
-    def warned(words):
-        status = ask({"op": "status", "tenant": "holds"})
-        return any(words in warning for warning in status.get("warnings", []))
-
     failures = failing_reads()
     if failures is None:
         print("*** SKIPPED: this kernel drops mmap_lock ***", file=sys.stderr)
     for is_registered in (False, True) if failures is not None else ():
-        server = fuse.File(failing_reads=failures, hangs=[fuse.READ])
-        child = Child(holds_memory_lock, daemon.path, is_registered, server)
-        server.hanging.acquire()  # it is held
-        os.write(child.output, b"x")
-        assert child.hears()
-        if is_registered:
-            asker = library.Client(daemon.path)
-            asker.socket.send(b'{"op":"enable","tenant":"holds"}')
+        server, child = holder(daemon, failures, is_registered)
         work()
         if is_registered:
-            eventually(lambda: warned("\"jobs\""), "a stuck thread is reported")
-            # A worker that the kernel can't end, for that thread: the next one serves everybody else.
-            stuck = daemon.worker()
-            os.kill(stuck, signal.SIGKILL)
-            work()
-            assert daemon.worker() != stuck and os.path.exists(f"/proc/{stuck}"), "it lingers"
+            _, asker = kill_stuck_worker(daemon, work)
         server.end()
         child.end()
     server = fuse.File(hangs=[fuse.READ])
     child = Child(holds_inode_lock, daemon.path, server)
     assert child.hears()
     server.hanging.acquire()
-    assert warned("can't be counted"), "the status tells what it does not know"
+    assert daemon.warns("can't be counted"), "the status tells what it does not know"
     work()
     server.end()
     child.end()
@@ -427,13 +451,8 @@ def main():
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     daemon = Daemon(sys.argv[1])
     chosen = sys.argv[2:]
-    good = Child(neighbour, sys.argv[1])
-    assert good.hears()
-
-    def work():
-        os.write(good.output, b"x")
-        assert good.hears(), "the neighbour has come to harm"
-
+    good = Neighbour(sys.argv[1])
+    work = good.work
     work()
     before = daemon.settled()
     for scenario in SCENARIOS:
@@ -445,7 +464,7 @@ def main():
         work()
         assert os.waitpid(child.pid, os.WNOHANG) == (0, 0), f"{scenario.__name__} has ended"
         child.end()
-        eventually(lambda: daemon.descriptors() == before, f"the descriptors are {before} after {scenario.__name__}")
+        eventually(lambda: daemon.descriptors() <= before, f"the descriptors are {before} after {scenario.__name__}")
         assert daemon.worker() == worker, "the worker has died"
     if fuse.is_there():
         if not chosen or "locks" in chosen:
@@ -454,11 +473,12 @@ def main():
             work()
             before = daemon.settled()
             check_locks(daemon, work)
-            eventually(lambda: daemon.descriptors() == before, f"the descriptors are {before} after locks")
+            eventually(lambda: daemon.descriptors() <= before, f"the descriptors are {before} after locks")
     else:
         print("*** SKIPPED: no /dev/fuse, or not root; held locks are not tried ***", file=sys.stderr)
     good.end()
     print("verified")
 
 
-main()
+if __name__ == "__main__":
+    main()

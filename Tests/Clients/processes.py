@@ -9,12 +9,17 @@ def keeper_of(connected):
 
 def workers(keeper):
     """One at most, but in the instant when the next one follows. (Its attendant is the keeper's child as well.)"""
+    return children(keeper, "worker")
+
+
+def children(keeper, command):
+    """Its children that run that command of ours, the oldest first."""
     found = []
-    with open(f"/proc/{keeper}/task/{keeper}/children") as children:
-        for pid in children.read().split():
+    with open(f"/proc/{keeper}/task/{keeper}/children") as file:
+        for pid in file.read().split():
             try:
                 with open(f"/proc/{pid}/cmdline") as words:
-                    if words.read().split("\0")[1:2] == ["worker"]:
+                    if words.read().split("\0")[1:2] == [command]:
                         found.append(int(pid))
             except OSError:
                 pass  # it has ended

@@ -13,7 +13,7 @@ package final class Attendant: Sendable {
   /// So many stay; more were needed by many who asked at once.
   private static let idleLimit = 4
   private let isBecomingKeeper = Guarded(false)
-  private static let endMicroseconds: UInt32 = 10_000_000
+  private static let endNanoseconds: UInt64 = 10_000_000_000
 
   /// Called where it is found dead. Where another worker, with another attendant, can follow this one, it is to end this
   /// one, so that no request fails for it.
@@ -81,8 +81,8 @@ package final class Attendant: Sendable {
       }
       try send(LinkPacket(.succeed), [])
       guard case .packet(let packet) = try link.receive(), let answer = LinkPacket(packet.bytes) else {
-        // It executes the keeper's program now (or is dead): this process ends any moment.
-        usleep(Self.endMicroseconds)
+        // It executes the keeper's program now, and ends this process any moment; or it is dead.
+        _ = Readable.wait(for: [process.descriptor], timeoutNanoseconds: Self.endNanoseconds)
         return SystemError("the attendant has died", errorNumber: ECONNRESET)
       }
       return SystemError(String(decoding: answer.text, as: UTF8.self), errorNumber: EIO)

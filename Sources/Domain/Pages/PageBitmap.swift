@@ -59,8 +59,10 @@ package struct PageBitmap: Sendable {
     }
   }
 
+  /// The leaves stay: what is filled and emptied again and again, by faults, allocates once.
   package mutating func removeAll() {
-    for index in leaves.indices { leaves[index] = [] }
+    guard count > 0 else { return }
+    for leaf in leaves.indices { for word in leaves[leaf].indices { leaves[leaf][word] = 0 } }
     count = 0
   }
 
