@@ -1,9 +1,12 @@
 package import Domain
 
-/// Memory of one owner, as /proc or /sys tells it. It is looked at anew after some milliseconds, and when what was seen has
-/// been handed out; so a look, some tens of microseconds, costs a move next to nothing.
+/// Memory of one owner, as /proc or /sys tells it. It is looked at anew after some milliseconds (more, where there is so much
+/// that nobody could have taken half of it by then), and when what was seen has been handed out; so a look, up to half a
+/// millisecond, costs a move next to nothing.
 final class MemoryGauge: @unchecked Sendable {  // guarded by `lock`
-  private static let validityNanoseconds: UInt64 = 10_000_000
+  private static let validityNanoseconds = 10_000_000..<100_000_000
+  /// Nobody takes memory faster than 10 GiB a second.
+  private static let nanosecondsPerMebibyte = 100_000
   private let lock = PlainMutex()
   private let look: @Sendable () -> Int?
   private var room = 0
@@ -19,7 +22,7 @@ final class MemoryGauge: @unchecked Sendable {  // guarded by `lock`
     lock.lock()
     defer { lock.unlock() }
     let now = SystemClock().nowNanoseconds
-    let isOld = lookedNanoseconds.map { now - $0 >= Self.validityNanoseconds } ?? true
+    let isOld = lookedNanoseconds.map { now - $0 >= validityNanoseconds } ?? true
     if isOld || room - reserve < bytes {
       room = look() ?? .max
       lookedNanoseconds = now
@@ -27,6 +30,11 @@ final class MemoryGauge: @unchecked Sendable {  // guarded by `lock`
     guard room - reserve >= bytes else { return false }
     room -= bytes
     return true
+  }
+
+  private var validityNanoseconds: UInt64 {
+    let untilHalf = max(0, room >> 21) * Self.nanosecondsPerMebibyte
+    return UInt64(min(max(untilHalf, Self.validityNanoseconds.lowerBound), Self.validityNanoseconds.upperBound))
   }
 }
 

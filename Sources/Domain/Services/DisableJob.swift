@@ -67,32 +67,44 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   private mutating func installFromStaging() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
     let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
-    guard let first = stagedWindow(from: stagingCursor, limit: limit) else {
+    // While faults come, one processor is theirs. Where none do, two who meet seldom wait little for each other.
+    let windows = stagedWindows(limit < sizer.largest ? 1 : 2 * Self.windowsPerHand, limit: limit)
+    guard !windows.isEmpty else {
       phase = .file
       return .again
     }
-    // While faults come, one processor is theirs.
-    let second = limit < sizer.largest ? nil : stagedWindow(from: first.upperBound, limit: limit)
-    let most = min(first.count + (second?.count ?? 0), memory.ledger.counts.staged)
+    let most = min(windows.reduce(0) { $0 + $1.count }, memory.ledger.counts.staged)
     guard hasRoom(for: most, fromFile: false) else { return try waitForRoom() }
+    let (returns, half) = (returns, (windows.count + 1) / 2)
+    let (mine, others) = (windows[..<half], windows[half...])
     var outcomes: [PageReturn<Ports>.Outcome] = []
-    if let second {
-      let returns = returns
+    if others.isEmpty {
+      outcomes = [returns.bringBack(mine, by: process)]
+    } else {
       let (left, right) = memory.ports.helper.both {
-        returns.bringBack(first, by: process)
+        returns.bringBack(mine, by: process)
       } _: {
-        returns.bringBack(second, by: process)
+        returns.bringBack(others, by: process)
       }
       outcomes = [left, right]
-    } else {
-      outcomes = [returns.bringBack(first, by: process)]
     }
     for outcome in outcomes { stagedPages += outcome.pages }
     if let failure = outcomes.lazy.compactMap(\.failure).first { throw .port(failure) }
     let stop = outcomes.lazy.compactMap(\.stop).first
-    stagingCursor = stop == nil ? (second ?? first).upperBound : first.lowerBound
+    stagingCursor = outcomes.allSatisfy(\.isWhole) ? windows[windows.count - 1].upperBound : windows[0].lowerBound
     return try next(after: stop)
   }
+
+  /// The next windows with staged pages.
+  private func stagedWindows(_ count: Int, limit: Int) -> [PageRange] {
+    var windows: [PageRange] = []
+    while windows.count < count, let window = stagedWindow(from: windows.last?.upperBound ?? stagingCursor, limit: limit) {
+      windows.append(window)
+    }
+    return windows
+  }
+
+  private static var windowsPerHand: Int { 4 }
 
   /// So many pages from the next staged one on, cut at their region's end.
   private func stagedWindow(from start: PageIndex, limit: Int) -> PageRange? {

@@ -5,11 +5,31 @@ struct PageReturn<Ports: TenantPorts>: Sendable {
     var pages = 0
     var stop: InstallResult.Stop?
     var failure: PortFailure?
+    /// Nothing was left out.
+    var isWhole: Bool { stop == nil && failure == nil && !isCutShort }
+    var isCutShort = false
   }
 
   let memory: TenantMemory<Ports>
   /// What a window has brought back may lie scattered over so many, with what was there already.
   private static var releasedHugePages: Int { 4 }
+
+  /// Brings back window after window, until something stands in the way, or faults come: these want more of the processor.
+  func bringBack(_ windows: ArraySlice<PageRange>, by process: Ports.Process) -> Outcome {
+    var outcome = Outcome()
+    let faults = memory.ledger.counts.faults.total
+    for window in windows {
+      if outcome.pages > 0, memory.ledger.counts.faults.total != faults {
+        outcome.isCutShort = true
+        break
+      }
+      let next = bringBack(window, by: process)
+      outcome.pages += next.pages
+      (outcome.stop, outcome.failure) = (next.stop, next.failure)
+      if !outcome.isWhole { break }
+    }
+    return outcome
+  }
 
   /// Brings back what is staged in a window of one region, under one hold of the gate, and gives the copies' memory back.
   func bringBack(_ window: PageRange, by process: Ports.Process) -> Outcome {
