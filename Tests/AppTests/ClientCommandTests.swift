@@ -33,6 +33,20 @@ struct ClientCommandTests {
     #expect(code == exitCode)
   }
 
+  @Test func `each command helps with -h too`() throws {
+    for command in Command.all {
+      let (text, code) = try run([command.name, "-h"], "")
+      #expect(text == command.help + "\n" && code == 0, "\(command.name)")
+    }
+  }
+
+  @Test func `options before the command are told where they belong`() throws {
+    let (text, code) = try run(["--socket", "/x", "status", "vm1"], "")
+    #expect(text.contains("options come after the command: swap-monitor status --socket /x vm1\n") && code == 2)
+    #expect(text.contains("'swap-monitor status --help'"))
+    #expect(try json(["--socket", "/x", "list"], "").reply["error"]?["code"] == "usage")
+  }
+
   @Test func `the version as JSON`() throws {
     #expect(try json(["--version"], "").reply == ["ok": true, "version": .string(Defaults.version)])
   }

@@ -2,10 +2,7 @@ internal import Adapters
 
 /// `swap-monitor attach`.
 enum AttachCommand {
-  static func run(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "attach")
-    if arguments.has("help") { return Console.write(Help.attach + "\n") }
-    try arguments.expectWords(1...1, "attach needs a process's number, such as that of a QEMU (pgrep -f qemu-system)")
+  static func run(_ arguments: Arguments) throws {
     guard let pid = Int32(arguments.words[0]), pid > 0 else {
       throw UsageError(message: "\"\(arguments.words[0])\" is no process's number")
     }

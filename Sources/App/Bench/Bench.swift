@@ -3,8 +3,7 @@ internal import Domain
 
 /// `swap-monitor bench`: a daemon and a tenant of its own, each kind of work, and beside it what this machine can do at best.
 enum Bench {
-  static func run(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "bench", takes: 0...0)
+  static func run(_ arguments: Arguments) throws {
     let (geometry, pageCount) = try arguments.memory(standard: 1 << 30, 16 << 20..<1 << 40)
     let plan = BenchPlan(
       geometry: geometry, pageCount: pageCount, runs: try arguments.number("runs", 1...1000) ?? 5,

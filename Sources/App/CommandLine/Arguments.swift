@@ -14,14 +14,17 @@ struct CommandFailure: Error {
 struct Arguments {
   private var options: [(name: String, value: String?)] = []
   private(set) var words: [String] = []
+  /// All of it as it was given.
+  let given: [String]
 
   /// - Parameters:
   ///   - valued: names of the options that take a value.
   ///   - flags: names of those that take none.
   init(_ arguments: [String], valued: Set<String>, flags: Set<String>) throws(UsageError) {
+    given = arguments
     var index = 0
     while index < arguments.count {
-      let argument = arguments[index]
+      let argument = arguments[index] == "-h" ? "--help" : arguments[index]
       index += 1
       if argument == "--" {
         words += arguments[index...]

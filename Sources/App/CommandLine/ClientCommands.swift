@@ -2,8 +2,7 @@ internal import Adapters
 
 /// `list`, `status` and the commands to a tenant.
 enum ClientCommands {
-  static func list(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "list", takes: 0...0)
+  static func list(_ arguments: Arguments) throws {
     let tenants = try client(arguments).list()
     if arguments.has("json") { return printJSON(json(tenants, of: nil)) }
     if tenants.isEmpty { return Console.write("no tenants\n") }
@@ -18,8 +17,7 @@ enum ClientCommands {
     Console.write(table.text)
   }
 
-  static func status(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "status", takes: 0...1)
+  static func status(_ arguments: Arguments) throws {
     let interval = try arguments.seconds("interval", 0.1...86_400)
     let tenant = arguments.words.first
     let client = try client(arguments)
@@ -34,8 +32,7 @@ enum ClientCommands {
     Console.write(tenant == nil ? StatusText.table(replies) : replies.map { StatusText.block($0) }.joined())
   }
 
-  static func upgrade(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "upgrade", takes: 0...0)
+  static func upgrade(_ arguments: Arguments) throws {
     let reply = try client(arguments).ask(["op": "upgrade"])
     if arguments.has("json") { return printJSON(reply) }
     Console.write("the daemon runs swap-monitor \(reply["version"]?.text ?? "?") now\n")
@@ -47,9 +44,7 @@ enum ClientCommands {
     "accept-strange-mappings": "accept_strange_mappings",
   ]
 
-  static func command(_ name: String, _ words: [String]) throws {
-    let arguments = try Arguments(
-      words, of: name, takes: 1...1, lack: "\(name) needs a tenant's name; 'swap-monitor list' shows them")
+  static func command(_ name: String, _ arguments: Arguments) throws {
     let (tenant, waits) = (arguments.words[0], !arguments.has("no-wait"))
     var request: [String: JSONValue] = [
       "op": .string(name == "detach" ? "unregister" : name), "tenant": .string(tenant), "wait": .bool(waits),

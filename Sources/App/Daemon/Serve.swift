@@ -4,14 +4,12 @@ internal import Domain
 /// `swap-monitor serve`.
 enum Serve {
   /// The keeper.
-  static func run(_ words: [String]) throws {
-    let arguments = try parse(words)
-    if arguments.has("help") { return Console.write(Help.serve + "\n") }
+  static func run(_ arguments: Arguments) throws {
     if arguments.has("end-with-parent") { ChildProcess.endWithParent() }
     let log = Log(level: try logLevel(arguments))
     Machine.raiseDescriptorLimit()
     let signals = try EndSignals()
-    let (keeper, configuration, isActivated) = try makeKeeper(words, arguments, log, signals)
+    let (keeper, configuration, isActivated) = try makeKeeper(arguments, log, signals)
     let code = try keeper.run()
     if code != 0 { Console.exit(code) }
     // Else it is the service manager's.
@@ -20,9 +18,9 @@ enum Serve {
 
   /// In a function of its own: what the keeper drops must be held by nobody else.
   @inline(never)
-  private static func makeKeeper(
-    _ words: [String], _ arguments: Arguments, _ log: Log, _ signals: EndSignals
-  ) throws -> (Keeper, Server.Configuration, isActivated: Bool) {
+  private static func makeKeeper(_ arguments: Arguments, _ log: Log, _ signals: EndSignals) throws -> (
+    Keeper, Server.Configuration, isActivated: Bool
+  ) {
     let (inherited, isActivatedNow) = Keeper.inherited()
     let isActivated = isActivatedNow || arguments.has("activated")
     // Who goes on with tenants does so whatever the disk is like.
@@ -31,7 +29,7 @@ enum Serve {
     var held = inherited
     if held[HeldRole.listenerKey] == nil { held[HeldRole.listenerKey] = try listen(arguments, configuration) }
     log.info("serving at \(configuration.socketPath)")
-    let words = isActivated && !arguments.has("activated") ? words + ["--activated"] : words
+    let words = arguments.given + (isActivated && !arguments.has("activated") ? ["--activated"] : [])
     let keeper = try Keeper(
       workerArguments: ["worker"] + words, keeperArguments: ["serve"] + words, held: held, signals: signals,
       endsWorkerWithItself: arguments.has("end-with-parent"), log: { log.error($0) },
@@ -41,7 +39,7 @@ enum Serve {
 
   /// The worker, which the keeper starts.
   static func runWorker(_ words: [String]) throws {
-    let arguments = try parse(words)
+    let arguments = try Arguments(words, of: .serve)
     let log = Log(level: try logLevel(arguments))
     Machine.raiseDescriptorLimit()
     Machine.nameProcess("swap-monitor")
@@ -83,7 +81,7 @@ enum Serve {
 
   /// What does for the worker what takes privilege; started by the keeper, too.
   static func runAttendant(_ words: [String]) throws {
-    let arguments = try parse(words)
+    let arguments = try Arguments(words, of: .serve)
     Machine.nameProcess(AttendantService.processName)
     guard let link = Descriptor(inherited: KeeperLink.workerDescriptor) else {
       throw UsageError(message: "\(AttendantService.command): is for swap-monitor itself")
@@ -91,12 +89,6 @@ enum Serve {
     try AttendantService.run(
       link: link, swapDirectory: arguments.value("swap-dir") ?? Defaults.swapDirectory(),
       keeperArguments: ["serve"] + words)
-  }
-
-  private static func parse(_ words: [String]) throws(UsageError) -> Arguments {
-    let arguments = try Arguments(words, of: "serve")
-    try arguments.expectWords(0...0, "")
-    return arguments
   }
 
   private static func listen(_ arguments: Arguments, _ configuration: Server.Configuration) throws -> Descriptor {
@@ -111,13 +103,12 @@ enum Serve {
     } catch {
       switch error {
       case .alreadyServed(let path):
-        throw Failure(message: "another daemon serves \(path) already; use it, or choose another path with --socket")
-      case .system(let error): throw Failure(message: "\(error)")
+        throw CommandFailure(
+          message: "another daemon serves \(path) already; use it, or choose another path with --socket")
+      case .system(let error): throw CommandFailure(message: "\(error)")
       }
     }
   }
-
-  struct Failure: Error { let message: String }
 
   private static func logLevel(_ arguments: Arguments) throws(UsageError) -> Log.Level {
     guard let name = arguments.value("log-level") else { return .info }
@@ -131,7 +122,7 @@ enum Serve {
   private static func configuration(_ arguments: Arguments, _ log: Log, isFirst: Bool) throws -> Server.Configuration {
     let keepFree = try arguments.size("keep-free")
     guard let geometry = Machine.pageGeometry() else {
-      throw Failure(message: "this machine's page size is not a power of two")
+      throw CommandFailure(message: "this machine's page size is not a power of two")
     }
     let limits = try limits(arguments, geometry)
     if isFirst { try checkUserfaultfd(log) }
@@ -143,7 +134,7 @@ enum Serve {
         try SwapFileStore.probe(directory)
       }
     } catch {
-      throw Failure(message: "the swap directory can't be used: \(error). Choose another with --swap-dir")
+      throw CommandFailure(message: "the swap directory can't be used: \(error). Choose another with --swap-dir")
     }
     return Server.Configuration(
       socketPath: arguments.value("socket") ?? Defaults.socketPath(),
@@ -174,7 +165,7 @@ enum Serve {
       slots: try pages("swap-limit", atLeast: 1))
   }
 
-  private static func checkUserfaultfd(_ log: Log) throws(Failure) {
+  private static func checkUserfaultfd(_ log: Log) throws(CommandFailure) {
     let lack: String?
     do throws(SystemError) {
       let probe = try Userfaultfd.create()
@@ -184,7 +175,9 @@ enum Serve {
             + "behalf (KVM, read(2) into it) will see EFAULT. For these, run as root or grant /dev/userfaultfd")
       }
       lack = try Userfaultfd.missingFeature(of: probe.descriptor)
-    } catch { throw Failure(message: "no userfaultfd is to be had: \(Userfaultfd.advice(for: error))") }
-    if let lack { throw Failure(message: "this kernel's userfaultfd lacks \(lack); Linux 6.6 has all that is needed") }
+    } catch { throw CommandFailure(message: "no userfaultfd is to be had: \(Userfaultfd.advice(for: error))") }
+    if let lack {
+      throw CommandFailure(message: "this kernel's userfaultfd lacks \(lack); Linux 6.6 has all that is needed")
+    }
   }
 }

@@ -6,8 +6,7 @@ enum Demo {
   static let tenantName = "demo"
   private static let touches = 2000
 
-  static func run(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "demo", takes: 0...0)
+  static func run(_ arguments: Arguments) throws {
     let (geometry, pageCount) = try arguments.memory(standard: 1 << 30, 1 << 20..<1 << 43)
     let stage = try Stage(arguments)
     defer { stage.end() }

@@ -4,8 +4,7 @@ internal import Adapters
 enum Install {
   private typealias File = (path: String, mode: UInt32, bytes: [UInt8])
 
-  static func run(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "install", takes: 0...0)
+  static func run(_ arguments: Arguments) throws {
     let prefix = try directory("prefix", of: arguments) ?? "/usr/local"
     let root = try directory("root", of: arguments) ?? ""
     var results: [(path: String, result: String)] = []
