@@ -158,8 +158,15 @@ struct ServiceTests {
       let lines = again.split(separator: "\n").filter { $0.contains(root) }
       #expect(lines.count == 8 && lines.allSatisfy { $0.hasPrefix("unchanged") }, "\(again)")
       #expect(try output(["\(root)/usr/local/bin/swap-monitor", "--version"]).code == 0)
-      let dry = try output([program, "install", "--root", root, "--dry-run", "--uninstall"]).text
-      #expect(dry.contains("would remove  \(root)/usr/local/bin/swap-monitor"), "\(dry)")
+      let manual = "\(root)/usr/local/share/man/man8/swap-monitor.8"
+      try File.write("another", to: manual)
+      let dry = try output([program, "install", "--root", root, "--dry-run"]).text.split(separator: "\n")
+      #expect(dry.filter { $0.hasPrefix("unchanged ") }.count == 7 && dry.contains("would write  \(manual)"), "\(dry)")
+      try File.remove(manual)
+      let away = try output([program, "install", "--root", root, "--dry-run", "--uninstall"]).text
+      #expect(away.contains("would remove   \(root)/usr/local/bin/swap-monitor\n"), "\(away)")
+      #expect(away.contains("was not there  \(manual)\n"), "\(away)")
+      _ = try output([program, "install", "--root", root])
       let (text, code) = try output([program, "install", "--root", root, "--uninstall"])
       #expect(code == 0 && text.split(separator: "\n").filter { $0.hasPrefix("removed") }.count == 8, "\(text)")
       #expect(try output(["find", root, "-type", "f"]).text.isEmpty)

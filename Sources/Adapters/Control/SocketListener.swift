@@ -20,7 +20,7 @@ package final class SocketListener: Sendable {
   package init(path: String, mode: UInt32, group: String?) throws(Failure) {
     let isFree: Bool
     do throws(SystemError) {
-      try Self.makeDirectory(of: path)
+      try Directory.make(of: path)
       isFree = try Self.replaceStale(path)
     } catch { throw .system(error) }
     guard isFree else { throw .alreadyServed(path: path) }
@@ -75,11 +75,6 @@ package final class SocketListener: Sendable {
 
   private static let backlog: Int32 = 128
 
-  private static func makeDirectory(of path: String) throws(SystemError) {
-    guard let slash = path.lastIndex(of: "/"), slash != path.startIndex else { return }
-    try Directory.make(String(path[..<slash]), mode: 0o755)
-  }
-
   /// - Returns: false when somebody listens there.
   private static func replaceStale(_ path: String) throws(SystemError) -> Bool {
     var status = stat()
@@ -108,39 +103,4 @@ package final class SocketListener: Sendable {
     }
     try checked("giving \(path) to the group \(group)") { chown(path, uid_t.max, number) }
   }
-}
-
-/// Directories that are made where they are missing.
-package enum Directory {
-  /// Makes the directory and those above it.
-  package static func make(_ path: String, mode: UInt32) throws(SystemError) {
-    if mkdir(path, mode) == 0 || errno == EEXIST { return }
-    guard errno == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex else {
-      throw SystemError("making the directory \(path)", errorNumber: errno)
-    }
-    try make(String(path[..<slash]), mode: mode)
-    if mkdir(path, mode) != 0 && errno != EEXIST {
-      throw SystemError("making the directory \(path)", errorNumber: errno)
-    }
-  }
-
-  /// A new directory of our own under $TMPDIR or /tmp.
-  package static func makeTemporary() throws(SystemError) -> String {
-    // mkdtemp(3) wants six of them, and replaces them.
-    let placeholder = String(repeating: "X", count: 6)
-    var template = Array("\(Machine.environment("TMPDIR") ?? "/tmp")/swap-monitor-\(placeholder)".utf8CString)
-    guard mkdtemp(&template) != nil else { throw SystemError("making a temporary directory", errorNumber: errno) }
-    return String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-  }
-
-  /// Writes a file anew.
-  package static func writeFile(_ path: String, _ text: String) throws(SystemError) {
-    let file = Descriptor(
-      owning: try checked("writing \(path)") { open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666) })
-    var bytes = Array(text.utf8)
-    while !bytes.isEmpty { bytes.removeFirst(try checked("writing \(path)") { write(file.raw, bytes, bytes.count) }) }
-  }
-
-  package static func remove(_ path: String) { rmdir(path) }
-  package static func removeFile(_ path: String) { unlink(path) }
 }

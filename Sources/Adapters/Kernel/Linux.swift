@@ -109,6 +109,10 @@ func checked<Result: FixedWidthInteger>(_ operation: @autoclosure () -> String, 
   return result
 }
 
+/// nil where it fails: for what can be done without, or is tried again.
+@discardableResult
+package func attempt<Value>(_ body: () throws -> Value) -> Value? { do { return try body() } catch { return nil } }
+
 /// An open file descriptor; closed when its last user lets it go.
 package final class Descriptor: Sendable {
   package let raw: Int32

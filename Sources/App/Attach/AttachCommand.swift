@@ -6,6 +6,12 @@ enum AttachCommand {
     guard let pid = Int32(arguments.words[0]), pid > 0 else {
       throw UsageError(message: "\"\(arguments.words[0])\" is no process's number")
     }
+    if let name = arguments.value("name"), !Registration.isName(name) {
+      throw UsageError(message: "--name: \"\(name)\"; \(Registration.rightNames)")
+    }
+    if let mode = arguments.value("freeze"), !["signal", "live"].contains(mode) {
+      throw UsageError(message: "--freeze: \"\(mode)\"; signal or live is right")
+    }
     var request: [String: JSONValue] = ["op": "attach", "pid": .integer(Int64(pid))]
     for (option, field) in [("name", "tenant"), ("freeze", "freeze")] {
       if let value = arguments.value(option) { request[field] = .string(value) }

@@ -125,14 +125,7 @@ extension Server {
 extension ProcessHandle {
   /// What a tenant is called whose name nobody gives.
   fileprivate var defaultTenantName: String {
-    let kept = name.utf8.prefix(40).map { byte -> UInt8 in
-      switch byte {
-      case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
-        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
-        byte
-      default: UInt8(ascii: "-")
-      }
-    }
+    let kept = name.utf8.prefix(40).map { Registration.isOfName($0) ? $0 : UInt8(ascii: "-") }
     return "\(String(decoding: kept, as: UTF8.self))-\(pid)"
   }
 }

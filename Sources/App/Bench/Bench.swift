@@ -15,10 +15,10 @@ enum Bench {
     try run.play()
     ProgressLine.erase()
     let report = BenchReport(run, MachineDescription(swapDirectory: stage.swapDirectory))
-    if let path = arguments.value("plot") { try Directory.writeFile(path, BenchPlot(report).svg) }
+    if let path = arguments.value("plot") { try File.write(BenchPlot(report).svg, to: path) }
     try arguments.conclude(
       report.json, report.text,
-      complaint: report.mismatches == 0 ? nil : "\(report.mismatches) pages came back wrong")
+      complaint: report.mismatches == 0 ? nil : "\(report.mismatches.counted("page")) came back wrong")
   }
 
   /// Those that were asked for, by their names or how these begin.

@@ -99,6 +99,11 @@ struct Arguments {
   }
 }
 
+extension BinaryInteger {
+  /// "1 page", "2 pages".
+  func counted(_ what: String, plural: String? = nil) -> String { "\(self) \(self == 1 ? what : plural ?? what + "s")" }
+}
+
 /// Sizes as people write them: powers of 1024.
 enum ByteSize {
   static func parse(_ text: String) -> UInt64? {

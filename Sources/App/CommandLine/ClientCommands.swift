@@ -61,6 +61,7 @@ enum ClientCommands {
     _ name: String, _ tenant: String, _ request: [String: JSONValue], _ arguments: Arguments
   ) throws -> JSONValue {
     let client = try client(arguments)
+    if name == "detach" { try checkAttached(tenant, client) }
     let showsProgress = request["wait"] == true && !arguments.has("json") && Console.isTerminal
     let signals = showsProgress ? try EndSignals() : nil
     do throws(Client.Failure) {
@@ -70,6 +71,17 @@ enum ClientCommands {
       var progress = ProgressWatch(name, tenant: tenant, client: client, watcher: watcher, signals: signals)
       return try progress.ask(request)
     } catch { throw explained(error, tenant, client) }
+  }
+
+  /// Who registered by itself would not know that it is no tenant any more.
+  private static func checkAttached(_ name: String, _ client: Client) throws {
+    guard let tenant = try client.list().first(where: { $0["tenant"]?.text == name }) else { return }
+    guard tenant["attached"]?.isTrue == true else {
+      throw CommandFailure(
+        message:
+          "tenant \(name) was not attached to, it registered by itself: it ends when it asks for that, or closes "
+          + "its connection; 'swap-monitor unregister \(name)' ends it all the same")
+    }
   }
 
   // MARK: What they share

@@ -96,8 +96,8 @@ struct ProcessAddition: Sendable {
     case let count:
       throw ProtocolError(
         .invalidRequest,
-        "\(count) descriptors came with the request; the process's userfaultfd is needed, and on the tenant's own connection "
-          + "its pidfd may follow")
+        "\(count.counted("descriptor")) came with the request; the process's userfaultfd is needed, and on the tenant's own "
+          + "connection its pidfd may follow")
     }
   }
 

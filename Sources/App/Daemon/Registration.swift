@@ -16,13 +16,16 @@ struct Registration: Sendable {
     _ request: RegisterRequest, _ descriptors: [Descriptor], peer: ProcessHandle?, shared: LinuxPorts.Shared,
     holdings: TenantHoldings, attachment: Attachment?
   ) throws(ProtocolError) {
-    name = try Self.check(name: request.tenant)
+    guard Self.isName(request.tenant) else {
+      throw ProtocolError(.invalidRequest, "tenant: \"\(request.tenant.shortened)\"; \(Self.rightNames)")
+    }
+    name = request.tenant
     freeze = try Self.freezeMode(request.freeze)
     guard descriptors.count >= 2 else {
       throw ProtocolError(
         .invalidRequest,
-        "\(descriptors.count) descriptors came with the request; a userfaultfd and at least one memfd are needed"
-      )
+        "\(descriptors.count.counted("descriptor")) came with the request; a userfaultfd and at least one memfd are "
+          + "needed")
     }
     guard let peer, peer.isAlive else {
       throw ProtocolError(
@@ -64,21 +67,21 @@ struct Registration: Sendable {
     }
   }
 
-  private static func check(name: String) throws(ProtocolError) -> String {
-    let isRight = name.utf8.allSatisfy { byte in
-      switch byte {
-      case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
-        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
-        true
-      default: false
-      }
-    }
-    guard isRight, (1...longestName).contains(name.utf8.count) else {
-      throw ProtocolError(
-        .invalidRequest, "tenant: \"\(name.shortened)\"; 1 to \(longestName) of A-Z a-z 0-9 . _ - are right")
-    }
-    return name
+  static func isName(_ name: String) -> Bool {
+    (1...longestName).contains(name.utf8.count) && name.utf8.allSatisfy(isOfName)
   }
+
+  /// Whether it may stand in a tenant's name.
+  static func isOfName(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
+      true
+    default: false
+    }
+  }
+
+  static let rightNames = "1 to \(longestName) of A-Z a-z 0-9 . _ - are right"
 
   private static func freezeMode(_ name: String?) throws(ProtocolError) -> FreezeMode {
     guard let name else { return .signal }

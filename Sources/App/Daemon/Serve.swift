@@ -13,7 +13,7 @@ enum Serve {
     let code = try keeper.run()
     if code != 0 { Console.exit(code) }
     // Else it is the service manager's.
-    if !isActivated { Directory.removeFile(configuration.socketPath) }
+    if !isActivated { attempt { try File.remove(configuration.socketPath) } }
   }
 
   /// In a function of its own: what the keeper drops must be held by nobody else.
@@ -130,7 +130,7 @@ enum Serve {
     do throws(SystemError) {
       // Swap files are other users' memory: nobody else has business in their directory.
       if isFirst {
-        try Directory.make(directory, mode: 0o700)
+        if try Directory.make(directory, mode: 0o700) { log.info("made the swap directory \(directory)") }
         try SwapFileStore.probe(directory)
       }
     } catch {

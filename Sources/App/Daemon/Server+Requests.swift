@@ -23,7 +23,7 @@ extension Server {
       if case .addProcess(let body) = request { return try addProcess(body, packet, connection) }
       guard packet.descriptors.isEmpty else {
         throw ProtocolError(
-          .invalidRequest, "\(packet.descriptors.count) descriptors came with a request that takes none")
+          .invalidRequest, "\(packet.descriptors.count.counted("descriptor")) came with a request that takes none")
       }
       switch request {
       case .register, .addProcess: break
@@ -243,7 +243,7 @@ extension Server {
     connection?.tenant = identifier
     log.info(
       "tenant \(tenant.name): \(attachment == nil ? "registered" : "attached to") by user \(tenant.user), process \(registration.process.pid), "
-        + "\(registration.memory.map.sizeBytes >> 20) MiB in \(registration.requests.count) regions")
+        + "\(registration.memory.map.sizeBytes >> 20) MiB in \(registration.requests.count.counted("region"))")
     return tenant
   }
 

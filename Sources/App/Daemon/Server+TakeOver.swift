@@ -26,7 +26,9 @@ extension Server {
       }
     }
     for connection in connections.values.sorted(by: { $0.token < $1.token }) { replay(connection, held) }
-    if !tenants.isEmpty { log.info("took over \(tenants.count) tenants and \(connections.count) connections") }
+    if !tenants.isEmpty {
+      log.info("took over \(tenants.count.counted("tenant")) and \(connections.count.counted("connection"))")
+    }
   }
 
   private func adoptConnections(_ held: [HeldKey: Descriptor]) {

@@ -98,7 +98,8 @@ extension Server {
       let transition = tenant.runtime.transition
       log.info(
         "tenant \(tenant.name): \(result.job.rawValue) \(result.end == .aborted ? "ended early" : "done"): "
-          + "\(transition.pages) pages in \(transition.nanoseconds / 1_000_000) ms; \(tenant.lifecycle.state.rawValue)")
+          + "\(transition.pages.counted("page")) in \(transition.nanoseconds / 1_000_000) ms; "
+          + tenant.lifecycle.state.rawValue)
     }
     tenant.lastResult = TenantRecord.Result(
       serial: tenant.jobSerial, isAborted: result.end == .aborted, error: error)

@@ -57,6 +57,7 @@ extension Server {
       return (sum.0 + counts.staged, sum.1 + counts.file)
     }
     func size(_ pages: Int) -> String { ByteSize.text(UInt64(configuration.shared.geometry.bytes(inPages: pages))) }
-    return "\(tenants.count) tenants, \(monitored.count) monitored; \(size(staged)) in staging, \(size(file)) on disk"
+    let all = tenants.count.counted("tenant")
+    return "\(all), \(monitored.count) monitored; \(size(staged)) in staging, \(size(file)) on disk"
   }
 }

@@ -19,7 +19,7 @@ enum Demo {
     let mismatches = try run.play(touches: min(touches, pageCount / 64))
     try arguments.conclude(
       run.report.json(mismatches), run.report.ending(mismatches),
-      complaint: mismatches == 0 ? nil : "\(mismatches) pages came back wrong")
+      complaint: mismatches == 0 ? nil : "\(mismatches.counted("page")) came back wrong")
   }
 }
 

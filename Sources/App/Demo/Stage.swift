@@ -60,7 +60,7 @@ final class Stage {
   }
 
   private static func clear(_ directory: String) {
-    Directory.removeFile("\(directory)/socket")
+    attempt { try File.remove("\(directory)/socket") }
     Directory.remove(directory)
   }
 
@@ -71,7 +71,7 @@ final class Stage {
 }
 
 extension Arguments {
-  /// How much memory a tenant shall have.
+  /// How much memory a tenant shall have: no more than there is, where nothing would come of it but the OOM killer.
   func memory(
     standard: UInt64, _ allowed: Range<UInt64>
   ) throws -> (geometry: PageGeometry, pageCount: Int) {
@@ -82,6 +82,11 @@ extension Arguments {
     guard allowed.contains(bytes) else {
       let (least, most) = (ByteSize.text(allowed.lowerBound), ByteSize.text(allowed.upperBound))
       throw UsageError(message: "--memory: \(ByteSize.text(bytes)); between \(least) and \(most) is right")
+    }
+    if let available = Machine.memory("MemAvailable:"), bytes > available {
+      throw CommandFailure(
+        message: "--memory: \(ByteSize.text(bytes)), and there is no more than \(ByteSize.text(UInt64(available))) "
+          + "available on this machine (MemAvailable)")
     }
     return (geometry, geometry.pages(inBytes: bytes))
   }
