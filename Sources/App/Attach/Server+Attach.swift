@@ -22,17 +22,13 @@ extension Server {
         .invalidRequest, "qmp: goes with \"freeze\": \"signal\" only: I/O is drained while the machine stands still")
     }
     try checkMonitor(request.qmp, for: connection)
+    let (token, link, isForeign) = (connection.token, link, !isPrivileged(connection.user))
+    try inBackground("attach") {
+      Result { () throws(ProtocolError) in try AttachedProcess(request, process, isForeign: isForeign, link) }
+    } then: {
+      $0.attached(token, name, $1)
+    }
     keepBusy(connection)
-    let (mailbox, token, link) = (mailbox, connection.token, link)
-    let isForeign = !isPrivileged(connection.user)
-    do throws(SystemError) {
-      try Thread.runDetached(name: "attach") {
-        do throws(ProtocolError) {
-          let attached = try AttachedProcess(request, process, isForeign: isForeign, link)
-          mailbox.post(.attached(connection: token, tenant: name, .success(attached)))
-        } catch { mailbox.post(.attached(connection: token, tenant: name, .failure(error))) }
-      }
-    } catch { throw ProtocolError(.noMemory, error.description) }
   }
 
   func attached(_ token: UInt64, _ name: String, _ result: Result<AttachedProcess, ProtocolError>) {
@@ -102,13 +98,14 @@ extension Server {
     if let command { enqueue(command, tenant) }
     guard !tenant.isDeparting else { return }
     tenant.isDeparting = true
-    let (mailbox, identifier, link) = (mailbox, tenant.identifier, link)
-    do throws(SystemError) {
-      try Thread.runDetached(name: "detach") {
-        let complaint = AttachedProcess.leave(process, attachment, link)
-        mailbox.post(.departed(tenant: identifier, complaint: complaint))
+    let (identifier, link) = (tenant.identifier, link)
+    do throws(ProtocolError) {
+      try inBackground("detach") {
+        AttachedProcess.leave(process, attachment, link)
+      } then: { server, complaint in
+        if let tenant = server.tenants[identifier] { server.departed(tenant, complaint) }
       }
-    } catch { departed(tenant, error.description) }
+    } catch { departed(tenant, error.message) }
   }
 
   func departed(_ tenant: Tenant, _ complaint: String?) {

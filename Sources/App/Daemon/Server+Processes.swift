@@ -17,18 +17,15 @@ extension Server {
     let addition = try ProcessAddition(
       request, packet: packet, connection: connection, tenant: tenant,
       isOwnConnection: tenant.connection == connection.token)
+    let (identifier, token, runtime) = (tenant.identifier, connection.token, tenant.runtime)
+    // Registering waits for the process's memory lock, and for the gate.
+    try inBackground(Thread.name("add-process", of: identifier.serial)) {
+      addition.join(runtime)
+    } then: {
+      $0.processAdded(identifier, token, $1)
+    }
     tenant.joining += 1
     keepBusy(connection)
-    let (mailbox, identifier, token, runtime) = (mailbox, tenant.identifier, connection.token, tenant.runtime)
-    do throws(SystemError) {
-      // Registering waits for the process's memory lock, and for the gate.
-      try Thread.runDetached(name: Thread.name("add-process", of: identifier.serial)) {
-        mailbox.post(.processAdded(tenant: identifier, connection: token, addition.join(runtime)))
-      }
-    } catch {
-      tenant.joining -= 1
-      answer(connection, ProtocolError(.noMemory, error.description))
-    }
   }
 
   func processAdded(_ identifier: Tenant.Identifier, _ token: UInt64, _ result: Result<UserfaultProcess, ProtocolError>)
@@ -104,7 +101,7 @@ extension Server {
     let (mailbox, identifier, runtime) = (mailbox, tenant.identifier, tenant.runtime)
     do throws(SystemError) {
       try Thread.runDetached(name: Thread.name("identify", of: identifier.serial)) {
-        runtime.identifyChildren { mailbox.post(.childrenIdentified(tenant: identifier, areAll: $0)) }
+        runtime.identifyChildren { areAll in mailbox.post(identifier) { $0.watchChildren(of: $1, areAll: areAll) } }
       }
       tenant.isIdentifying = true
     } catch { log.warning("tenant \(tenant.name): a child is served, and not watched: \(error)") }

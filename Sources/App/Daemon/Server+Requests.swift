@@ -145,16 +145,15 @@ extension Server {
     try refuseKnown(descriptors.first)
     let identifier = Tenant.Identifier(serial: takeToken())
     let holdings = TenantHoldings(link: link, group: identifier.serial)
-    let (mailbox, shared, token) = (mailbox, configuration.shared, connection.token)
-    do throws(SystemError) {
-      try Thread.runDetached(name: Thread.name("register", of: identifier.serial)) {
-        do throws(ProtocolError) {
-          let registration = try Registration(
-            request, descriptors, peer: process, shared: shared, holdings: holdings, attachment: attached?.attachment)
-          mailbox.post(.registered(identifier, connection: token, attached, .success(registration)))
-        } catch { mailbox.post(.registered(identifier, connection: token, attached, .failure(error))) }
+    let (shared, token) = (configuration.shared, connection.token)
+    try inBackground(Thread.name("register", of: identifier.serial)) {
+      Result { () throws(ProtocolError) in
+        try Registration(
+          request, descriptors, peer: process, shared: shared, holdings: holdings, attachment: attached?.attachment)
       }
-    } catch { throw ProtocolError(.noMemory, error.description) }
+    } then: {
+      $0.registered(identifier, token, attached, $1)
+    }
     registrations[identifier] = Transit(name: request.tenant, user: connection.user, "register")
     keepBusy(connection)
   }
@@ -214,9 +213,14 @@ extension Server {
     let mailbox = mailbox
     return try TenantRuntime(
       name: name, memory: memory, freeze: freeze, log: log,
-      jobEnded: { mailbox.post(.jobEnded(tenant: identifier, $0)) },
-      processGone: { mailbox.post(.processGone(tenant: identifier, $0)) },
-      childrenForked: { mailbox.post(.childrenForked(tenant: identifier, $0)) })
+      jobEnded: { result in mailbox.post(identifier) { $0.jobEnded($1, result) } },
+      // Its memory is gone (ESRCH): it is dead, or executes another program now, and its memory is not ours any more.
+      processGone: { process in
+        mailbox.post(identifier) { server, tenant in
+          if let token = tenant.processes.first(where: { $1 === process })?.key { server.drop(token, of: tenant) }
+        }
+      },
+      childrenForked: { children in mailbox.post(identifier) { $0.adopt(children, by: $1) } })
   }
 
   private func add(
@@ -268,16 +272,16 @@ extension Server {
   private func count(_ tenant: Tenant) {
     tenant.reported = tenant.statusWaiters
     tenant.statusWaiters = []
-    let (mailbox, identifier, guest) = (mailbox, tenant.identifier, tenant.runtime.memory.ports.guest)
-    do throws(SystemError) {
-      try Thread.runDetached(name: "status") {
-        do throws(PortFailure) {
-          mailbox.post(.counted(tenant: identifier, .success(try guest.residentPages())))
-        } catch { mailbox.post(.counted(tenant: identifier, .failure(ProtocolError(error)))) }
+    let (identifier, guest) = (tenant.identifier, tenant.runtime.memory.ports.guest)
+    do throws(ProtocolError) {
+      try inBackground("status") {
+        Result { () throws(PortFailure) in try guest.residentPages() }.mapError { ProtocolError($0) }
+      } then: { server, result in
+        if let tenant = server.tenants[identifier] { server.counted(tenant, result) }
       }
       tenant.isCounting = true
       tenant.countLane.enter()
-    } catch { reply(tenant, .failure(ProtocolError(.noMemory, error.description))) }
+    } catch { reply(tenant, .failure(error)) }
   }
 
   func counted(_ tenant: Tenant, _ result: Result<Int, ProtocolError>) {

@@ -169,14 +169,15 @@ extension Server {
     for (token, process) in tenant.processes { unwatch(process, token, of: tenant) }
     claims.release(tenant: tenant.name)
     if let connection = connections[tenant.connection] { connection.tenant = nil }
-    let (runtime, mailbox, identifier) = (tenant.runtime, mailbox, tenant.identifier)
+    let (runtime, identifier) = (tenant.runtime, tenant.identifier)
     runtime.holdings.dropAll()
     // Its threads may be in the middle of something: they end on their own time.
     departures[identifier] = Transit(name: tenant.name, user: tenant.user, "goodbye")
-    do throws(SystemError) {
-      try Thread.runDetached(name: Thread.name("goodbye", of: identifier.serial)) {
+    do throws(ProtocolError) {
+      try inBackground(Thread.name("goodbye", of: identifier.serial)) {
         runtime.shutDown()
-        mailbox.post(.ended(identifier))
+      } then: { server, _ in
+        server.departures[identifier] = nil
       }
     } catch {
       runtime.shutDown()

@@ -95,7 +95,7 @@ final class Server {
       attendant.died()
       log.error("the attendant is dead, and so is the keeper: nobody can be stopped or looked at any more")
       loop.remove(attendant.process.descriptor)
-    case Token.mailbox: for message in mailbox.takeAll() { handle(message) }
+    case Token.mailbox: for task in mailbox.takeAll() { task(self) }
     default:
       if let identifier = processTokens[ready.token] {
         if let tenant = tenants[identifier], tenant.processes[ready.token]?.isAlive == false {
@@ -107,28 +107,16 @@ final class Server {
     }
   }
 
-  private func handle(_ message: Message) {
-    switch message {
-    case .jobEnded(let identifier, let result):
-      if let tenant = tenants[identifier] { jobEnded(tenant, result) }
-    case .processGone(let identifier, let process):
-      // Its memory is gone (ESRCH): it is dead, or executes another program now, and its memory is not ours any more.
-      if let tenant = tenants[identifier], let token = tenant.processes.first(where: { $1 === process })?.key {
-        drop(token, of: tenant)
+  /// Does on a thread of its own what may have to wait; the control thread goes on with what has come of it.
+  func inBackground<Outcome: Sendable>(
+    _ name: String, _ work: @escaping @Sendable () -> Outcome, then goOn: @escaping @Sendable (Server, Outcome) -> Void
+  ) throws(ProtocolError) {
+    do throws(SystemError) {
+      try Thread.runDetached(name: name) { [mailbox] in
+        let outcome = work()
+        mailbox.post { goOn($0, outcome) }
       }
-    case .childrenForked(let identifier, let children):
-      if let tenant = tenants[identifier] { adopt(children, by: tenant) }
-    case .childrenIdentified(let identifier, let areAll):
-      if let tenant = tenants[identifier] { watchChildren(of: tenant, areAll: areAll) }
-    case .processAdded(let identifier, let token, let result): processAdded(identifier, token, result)
-    case .counted(let identifier, let result): if let tenant = tenants[identifier] { counted(tenant, result) }
-    case .registered(let identifier, let token, let attached, let result):
-      registered(identifier, token, attached, result)
-    case .ended(let identifier): departures[identifier] = nil
-    case .attached(let token, let name, let result): attached(token, name, result)
-    case .departed(let identifier, let complaint):
-      if let tenant = tenants[identifier] { departed(tenant, complaint) }
-    }
+    } catch { throw ProtocolError(.noMemory, error.description) }
   }
 
   func takeToken() -> UInt64 {
