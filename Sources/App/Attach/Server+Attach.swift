@@ -8,7 +8,7 @@ extension Server {
     let process = try process(of: request, for: connection)
     if let tenant = tenants.values.first(where: { $0.processIdentifiers.contains(process.pid) }) {
       // An earlier worker has carried it out.
-      if connection.isReplayed, tenant.attachment != nil { return answerAttached(connection, tenant, nil) }
+      if connection.isReplayed, tenant.record.attachment != nil { return answerAttached(connection, tenant, nil) }
       throw ProtocolError(.invalidRequest, "pid: process \(process.pid) is one of tenant \(tenant.name)'s already")
     }
     let name = request.tenant ?? process.defaultTenantName
@@ -93,7 +93,8 @@ extension Server {
 
   /// Everything is back: the tenant is forgotten. A process that was attached to is left as it was found, first.
   func depart(_ tenant: Tenant, answering command: Tenant.Command?) {
-    guard let attachment = tenant.attachment, let process = tenant.processes.values.first(where: { !$0.isForked })
+    guard let attachment = tenant.record.attachment,
+      let process = tenant.processes.values.first(where: { !$0.isForked })
     else { return forget(tenant, answering: command) }
     if let command { enqueue(command, tenant) }
     guard !tenant.isDeparting else { return }
@@ -109,7 +110,7 @@ extension Server {
   }
 
   func departed(_ tenant: Tenant, _ complaint: String?) {
-    if let complaint, let attachment = tenant.attachment {
+    if let complaint, let attachment = tenant.record.attachment {
       let warning =
         "descriptor \(attachment.number), a userfaultfd that nothing uses any more, stays open in its process: \(complaint)"
       tenant.departureWarning = warning

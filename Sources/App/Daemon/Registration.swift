@@ -7,7 +7,8 @@ struct Registration: Sendable {
 
   let name: String
   let freeze: FreezeMode
-  let requests: [RegionRequest]
+  let regions: [RegisterRequest.RegionField]
+  var requests: [RegionRequest] { regions.map(\.request) }
   let files: [GuestFile]
   let process: ProcessHandle
   let memory: TenantMemory<LinuxPorts>
@@ -37,7 +38,8 @@ struct Registration: Sendable {
     let (userfaultfd, memfds) = (descriptors[0], Array(descriptors.dropFirst()))
     if let complaint = Userfaultfd.accept(userfaultfd) { throw ProtocolError(.invalidDescriptor, complaint) }
     files = try Self.inspect(memfds, geometry: shared.geometry)
-    requests = request.regionRequests
+    regions = request.regions
+    let requests = request.regionRequests
     let map = try Self.map(requests, files: files, geometry: shared.geometry)
     for index in memfds.indices where !requests.contains(where: { $0.file == index }) {
       throw ProtocolError(.invalidRequest, "memfd \(index) is used by no region; send those only that are")

@@ -26,9 +26,9 @@ extension Server {
       // It may have been handed over just before the worker's death.
       if !known.contains(where: { Userfaultfd.isSame($0.value, userfaultfd) }) {
         let index = Int(known.keys.map(\.index).max() ?? 0) + 1
-        let record = link.stored(HeldRole.processRecord.key(group, Int(parent.index))).flatMap { ProcessRecord($0) }
+        let record = link.record(ProcessRecord.self, at: HeldRole.processRecord.key(group, Int(parent.index)))
         if let record {
-          try link.store(ProcessRecord(childOf: record).bytes, as: HeldRole.processRecord.key(group, index))
+          try link.store(record: ProcessRecord(childOf: record), as: HeldRole.processRecord.key(group, index))
         }
         try link.hold([(HeldRole.userfaultfd.key(group, index), userfaultfd)])
         log.info("a forked child that only the dead worker knew of is served")

@@ -5,18 +5,18 @@ internal import Domain
 extension Server {
   func addProcess(_ request: AddProcessRequest, _ packet: Packet, _ connection: Connection) throws(ProtocolError) {
     let tenant = try find(request.tenant, for: connection)
-    if tenant.isLeaving {
+    if tenant.record.isLeaving {
       throw ProtocolError(.wrongState, "add-process: the tenant is being unregistered", state: tenant.lifecycle.state)
     }
     guard tenant.processes.count + tenant.joining < Limits.processesOfTenant else {
       throw ProtocolError(
         .noMemory, "the tenant has \(Limits.processesOfTenant) processes already, and no more are taken")
     }
-    try checkShare(of: tenant.user)
+    try checkShare(of: tenant.record.user)
     try refuseKnown(packet.descriptors.first)
     let addition = try ProcessAddition(
       request, packet: packet, connection: connection, tenant: tenant,
-      isOwnConnection: tenant.connection == connection.token)
+      isOwnConnection: tenant.record.connection == connection.token)
     let (identifier, token, runtime) = (tenant.identifier, connection.token, tenant.runtime)
     // Registering waits for the process's memory lock, and for the gate.
     try inBackground(Thread.name("add-process", of: identifier.serial)) {

@@ -43,13 +43,13 @@ extension Server {
     throws(ProtocolError)
   {
     let tenant = try find(body.tenant, for: connection)
-    if command == .enable && tenant.freeze == .caller && tenant.connection != connection.token {
+    if command == .enable && tenant.record.freeze == .caller && tenant.record.connection != connection.token {
       throw ProtocolError(
         .permissionDenied,
         "tenant \(tenant.name) is registered with \"freeze\": \"caller\": it must stop its writers first, so only its own "
           + "connection may ask enable")
     }
-    if tenant.isLeaving && command != .disable {
+    if tenant.record.isLeaving && command != .disable {
       throw ProtocolError(
         .wrongState, "\(command.rawValue): the tenant is being unregistered", state: tenant.lifecycle.state)
     }
@@ -94,7 +94,7 @@ extension Server {
   }
 
   private func maySee(_ tenant: Tenant, _ connection: Connection) -> Bool {
-    isPrivileged(connection.user) || connection.user == tenant.user
+    isPrivileged(connection.user) || connection.user == tenant.record.user
   }
 
   func isPrivileged(_ user: UInt32) -> Bool { user == 0 || user == Machine.effectiveUser }
@@ -102,7 +102,7 @@ extension Server {
   /// - Throws: where a user has had its share.
   func checkShare(of user: UInt32, adding pages: Int = 0) throws(ProtocolError) {
     if isPrivileged(user) { return }
-    let own = tenants.values.filter { $0.user == user }
+    let own = tenants.values.filter { $0.record.user == user }
     // Those that come and go take threads too, and may be stuck.
     let moving = (Array(registrations.values) + departures.values).count { $0.user == user }
     let shares = [
@@ -227,18 +227,17 @@ extension Server {
     _ registration: Registration, _ identifier: Tenant.Identifier, _ user: UInt32, _ connection: Connection?,
     _ attachment: Attachment?
   ) throws(SystemError) -> Tenant {
-    let runtime = try makeRuntime(
-      identifier, name: registration.name, memory: registration.memory, freeze: registration.freeze)
+    let record = TenantRecord(
+      name: registration.name, user: user, connection: connection?.token ?? 0, attachment: attachment,
+      freeze: registration.freeze, regions: registration.regions)
+    let runtime = try makeRuntime(identifier, name: record.name, memory: registration.memory, freeze: record.freeze)
     try runtime.start()
-    let tenant = Tenant(
-      identifier: identifier, name: registration.name, user: user, connection: connection?.token ?? 0,
-      attachment: attachment, freeze: registration.freeze, runtime: runtime)
+    let tenant = Tenant(identifier, record, runtime)
     // Before it is answered; and without it there is no tenant for the next worker.
-    do throws(SystemError) { try runtime.holdings.store(TenantRecord(tenant)) } catch {
-      runtime.shutDown()
-      throw error
-    }
-    do throws(SystemError) { try watch(registration.memory.ports.processes[0], of: tenant) } catch {
+    do throws(SystemError) {
+      try runtime.holdings.store(record)
+      try watch(registration.memory.ports.processes[0], of: tenant)
+    } catch {
       runtime.shutDown()
       throw error
     }
@@ -246,22 +245,22 @@ extension Server {
     names[tenant.name] = identifier
     connection?.tenant = identifier
     log.info(
-      "tenant \(tenant.name): \(attachment == nil ? "registered" : "attached to") by user \(tenant.user), process \(registration.process.pid), "
-        + "\(registration.memory.map.sizeBytes >> 20) MiB in \(registration.requests.count.counted("region"))")
+      "tenant \(tenant.name): \(attachment == nil ? "registered" : "attached to") by user \(user), process \(registration.process.pid), "
+        + "\(registration.memory.map.sizeBytes >> 20) MiB in \(registration.regions.count.counted("region"))")
     return tenant
   }
 
   // MARK: Answers
 
   func report(_ tenant: Tenant, to command: Tenant.Command) {
-    if let connection = command.connection.flatMap({ connections[$0] }) { report(tenant, to: connection) }
+    if let connection = connection(of: command) { report(tenant, to: connection) }
   }
 
   /// Counting the resident pages walks the memfd, whose lock a tenant can hold: on a thread of the tenant's own, one at a time.
   /// Who asks meanwhile is answered by the next walk.
   func report(_ tenant: Tenant, to connection: Connection) {
     keepBusy(connection)
-    tenant.statusWaiters.append((connection.token, tenant.statusSnapshot))
+    tenant.statusWaiters.append((connection.token, tenant.status))
     if tenant.countLane.busyNanoseconds >= Limits.countNanoseconds {
       reportUncounted(tenant)
     } else if !tenant.isCounting {
@@ -299,16 +298,19 @@ extension Server {
     let seconds = tenant.countLane.busyNanoseconds / 1_000_000_000
     let warning =
       "what is resident can't be counted: its memfd is locked since \(seconds) s; resident_pages is an earlier count"
-    reply(tenant, .success(tenant.lastResidentPages), warnings: [warning])
+    reply(tenant, .success(tenant.lastResidentPages), warning: warning)
   }
 
-  private func reply(_ tenant: Tenant, _ resident: Result<Int, ProtocolError>, warnings: [String] = []) {
+  private func reply(_ tenant: Tenant, _ resident: Result<Int, ProtocolError>, warning: String? = nil) {
     let waiters = tenant.reported
     tenant.reported = []
-    for (token, snapshot) in waiters {
+    for (token, status) in waiters {
       guard let connection = connections[token] else { continue }
       do throws(ProtocolError) {
-        answer(connection, snapshot.reply(residentPages: try resident.get(), warnings: warnings))
+        var reply = status
+        reply["metrics"] = tenant.metrics(residentPages: try resident.get())
+        if let warning { reply["warnings"] = .array((reply["warnings"]?.elements ?? []) + [.string(warning)]) }
+        answer(connection, .object(reply))
       } catch { answer(connection, error) }
     }
   }
@@ -329,7 +331,7 @@ extension Server {
         "size": .unsigned(tenant.runtime.memory.map.sizeBytes),
         "pids": .array(tenant.processIdentifiers.map { .integer(Int64($0)) }),
       ]
-      if tenant.attachment != nil { entry["attached"] = true }
+      if tenant.record.attachment != nil { entry["attached"] = true }
       bytes += JSONValue.object(entry).bytes.count + 1
       if bytes > SequencedSocket.packetLimit {
         return .object(["ok": .bool(true), "tenants": .array(entries), "more": .bool(true)])

@@ -18,10 +18,11 @@ extension Server {
       link.drop(group: group)
     }
     for tenant in Array(tenants.values) {
-      let isDeserted = tenant.attachment == nil && connections[tenant.connection] == nil && !tenant.isLeaving
+      let record = tenant.record
+      let isDeserted = record.attachment == nil && connections[record.connection] == nil && !record.isLeaving
       if tenant.processes.isEmpty {
         bury(tenant)  // the last one died while nobody watched
-      } else if isDeserted || tenant.isLeaving && tenant.lifecycle.job == nil {
+      } else if isDeserted || record.isLeaving && tenant.lifecycle.job == nil {
         apply(Tenant.Command(command: .unregister, connection: nil, waits: false), to: tenant)
       }
     }
@@ -56,18 +57,18 @@ extension Server {
     throws(SystemError)
   {
     let holdings = TenantHoldings(link: link, group: group)
-    guard let record = link.stored(HeldRole.tenantRecord.key(group)).flatMap({ TenantRecord($0) }),
-      let lifecycle = record.lifecycle, let freeze = FreezeMode(rawValue: record.freeze),
+    guard let record = link.record(TenantRecord.self, at: HeldRole.tenantRecord.key(group)),
       let tables = held[HeldRole.tables.key(group)], let swapFile = held[HeldRole.swapFile.key(group)]
     else { return log.error("what is held of tenant \(group) can't be understood; it is given up") }
     let memfds = all(.memfd, of: group, held).map(\.descriptor)
+    let requests = record.regions.map(\.request)
     let map: RegionMap
     let files: [GuestFile]
     do {
       files = try memfds.enumerated().map {
         try GuestFileInspection.inspect($0.element, number: $0.offset, geometry: configuration.shared.geometry)
       }
-      map = try RegionMap(record.requests, files: files, geometry: configuration.shared.geometry)
+      map = try RegionMap(requests, files: files, geometry: configuration.shared.geometry)
     } catch { return log.error("tenant \(record.name) can't be taken over, and is given up: \(error)") }
     let ports = try LinuxPorts(
       map: map, memfds: memfds, files: files, shared: configuration.shared, holdings: holdings,
@@ -79,20 +80,19 @@ extension Server {
       ports.append(process)
     }
     let identifier = Tenant.Identifier(serial: group)
-    let runtime = try makeRuntime(identifier, name: record.name, memory: memory, freeze: freeze)
-    let tenant = Tenant(
-      identifier: identifier, name: record.name, user: record.user, connection: record.connection,
-      attachment: record.attachment, freeze: freeze, runtime: runtime)
-    tenant.restore(record, lifecycle)
+    let runtime = try makeRuntime(identifier, name: record.name, memory: memory, freeze: record.freeze)
+    let tenant = Tenant(identifier, record, runtime)
+    tenant.lifecycle = Lifecycle(settled: record.state, interrupted: record.job)
+    if let job = record.job { tenant.lifecycle.started(job) }
     try start(tenant, after: former)
     tenants[identifier] = tenant
     names[tenant.name] = identifier
-    connections[tenant.connection]?.tenant = identifier
-    do throws(RegionError) { try claims.claim(record.requests, files: files, tenant: tenant.name) } catch {
+    connections[record.connection]?.tenant = identifier
+    do throws(RegionError) { try claims.claim(requests, files: files, tenant: tenant.name) } catch {
       log.error("tenant \(tenant.name): its memory is claimed twice: \(error)")
     }
     try watchAll(of: tenant)
-    if let job = lifecycle.job { runtime.begin(job, options: tenant.options) }
+    if let job = record.job { runtime.begin(job, options: record.options) }
   }
 
   private func start(_ tenant: Tenant, after former: [ProcessHandle]) throws(SystemError) {
@@ -122,7 +122,7 @@ extension Server {
   {
     var found: [UserfaultProcess] = []
     for (index, userfaultfd) in all(.userfaultfd, of: group, held) {
-      let record = link.stored(HeldRole.processRecord.key(group, index)).flatMap { ProcessRecord($0) }
+      let record = link.record(ProcessRecord.self, at: HeldRole.processRecord.key(group, index))
       var handle: ProcessHandle?
       if let pidfd = held[HeldRole.pidfd.key(group, index)] {
         // One that has only just died is noticed as ever.
@@ -194,13 +194,13 @@ extension Server {
       }
       return true
     }
-    guard serial <= tenant.jobSerial else { return false }
+    guard serial <= tenant.record.jobSerial else { return false }
     let request = Tenant.Command(command: command, connection: connection.token, waits: waits)
     if !waits {
       acknowledge(request, tenant)
-    } else if serial == tenant.jobSerial, tenant.lifecycle.job != nil {
+    } else if serial == tenant.record.jobSerial, tenant.lifecycle.job != nil {
       wait(request, tenant)
-    } else if serial == tenant.jobSerial, let result = tenant.lastResult, !result.isAborted {
+    } else if serial == tenant.record.jobSerial, let result = tenant.record.lastResult, !result.isAborted {
       if let error = result.error {
         answer(connection, error)
       } else if command == .unregister {
@@ -212,19 +212,6 @@ extension Server {
       answer(connection, ProtocolError(.aborted, "\(command.rawValue): another command has ended it"))
     }
     return true
-  }
-}
-
-extension Tenant {
-  fileprivate func restore(_ record: TenantRecord, _ lifecycle: Lifecycle) {
-    self.lifecycle = lifecycle
-    jobSerial = record.jobSerial
-    options = record.options
-    lastJob = record.lastJob.flatMap { TenantJob(rawValue: $0) }
-    lastResult = record.lastResult
-    failure = record.failure
-    warnings = record.warnings
-    isLeaving = record.isLeaving
   }
 }
 

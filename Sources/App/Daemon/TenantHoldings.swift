@@ -62,7 +62,7 @@ final class TenantHoldings: @unchecked Sendable {  // guarded by `lock`
   func dropAll() { link.drop(group: group) }
 
   func store(_ record: TenantRecord) throws(SystemError) {
-    try link.store(record.bytes, as: HeldRole.tenantRecord.key(group))
+    try link.store(record: record, as: HeldRole.tenantRecord.key(group))
   }
 
   /// Before the tenant's memory is registered.
@@ -90,7 +90,7 @@ final class TenantHoldings: @unchecked Sendable {  // guarded by `lock`
     ]
     if let handle = process.handle { entries.append((HeldRole.pidfd.key(group, index), handle.descriptor)) }
     try link.hold(entries)
-    try link.store(ProcessRecord(process).bytes, as: HeldRole.processRecord.key(group, index))
+    try link.store(record: ProcessRecord(process), as: HeldRole.processRecord.key(group, index))
   }
 
   func holdIfNew(_ process: UserfaultProcess) {
