@@ -20,6 +20,14 @@ package struct HeldKey: Hashable, Sendable {
   /// The first of those that are dead but for a thread that the kernel holds.
   static let lingeringWorker: UInt32 = .max - 1
 
+  static let byteCount = 16
+  var bytes: [UInt8] { group.bytes + role.bytes + index.bytes }
+
+  init(in bytes: [UInt8], at offset: Int) {
+    self.init(
+      group: bytes.number(at: offset), role: bytes.number(at: offset + 8), index: bytes.number(at: offset + 12))
+  }
+
   /// Its name in a service manager's store of descriptors.
   var name: String {
     "sm." + [group, UInt64(role), UInt64(index)].map { String($0, radix: 16) }.joined(separator: ".")

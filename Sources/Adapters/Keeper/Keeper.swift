@@ -4,14 +4,13 @@ internal import Glibc
 /// handed them all. One thread, which parses nothing that a client sent.
 package final class Keeper {
   /// Of all that one worker leaves for the next one, this link and the tables.
-  package static let layoutVersion = 4
+  package static let layoutVersion = 5
 
   /// Starts a worker with its end of the link, and its attendant.
   typealias Start = @Sendable (_ program: WorkerProgram, _ link: Descriptor) throws(SystemError) -> StartedWorker
 
   private var held: [HeldKey: Descriptor]
   private let signals: EndSignals
-  private let description: KeeperDescription
   private let start: Start
   private let prepare: @Sendable (WorkerProgram) -> Void
   private let layoutQuestion: [String]
@@ -35,25 +34,22 @@ package final class Keeper {
   private var isFirstStart: Bool
 
   /// - Parameters:
-  ///   - keeperArguments: of this program, to become a keeper with.
   ///   - held: what is held already.
   ///   - signals: made before any other thread.
-  ///   - endsWorkerWithItself: else its attendant becomes the keeper when this one dies.
   package convenience init(
-    workerArguments: [String], keeperArguments: [String], held: [HeldKey: Descriptor], signals: EndSignals,
-    endsWorkerWithItself: Bool, log: @escaping (String) -> Void, note: @escaping (String) -> Void
+    workerArguments: [String], held: [HeldKey: Descriptor], signals: EndSignals, log: @escaping (String) -> Void,
+    note: @escaping (String) -> Void
   ) throws(SystemError) {
     try self.init(
-      executable: "/proc/self/exe", layoutQuestion: ["layout-version"], keeperArguments: keeperArguments, held: held,
-      signals: signals, endsWorkerWithItself: endsWorkerWithItself,
+      executable: "/proc/self/exe", layoutQuestion: ["layout-version"], held: held, signals: signals,
       serviceManagerAddress: Machine.environment("NOTIFY_SOCKET"), log: log, note: note,
       start: Self.starting(
         workerArguments, attendant: [AttendantService.command] + workerArguments.dropFirst()))
   }
 
   init(
-    executable: String, layoutQuestion: [String], keeperArguments: [String], held: [HeldKey: Descriptor],
-    signals: EndSignals, endsWorkerWithItself: Bool, serviceManagerAddress: String?, log: @escaping (String) -> Void,
+    executable: String, layoutQuestion: [String], held: [HeldKey: Descriptor], signals: EndSignals,
+    serviceManagerAddress: String?, log: @escaping (String) -> Void,
     note: @escaping (String) -> Void = { _ in },
     start: (start: Start, prepare: @Sendable (WorkerProgram) -> Void)
   ) throws(SystemError) {
@@ -67,10 +63,6 @@ package final class Keeper {
     (self.start, prepare) = start
     self.layoutQuestion = layoutQuestion
     program = WorkerProgram(executable: executable)
-    // (As the worker runs the same program or, after an upgrade, a newer one, /proc/self/exe is right in the worker too.)
-    description = KeeperDescription(
-      process: getpid(), endsWorkerWithItself: endsWorkerWithItself, executable: executable,
-      words: [program.path] + keeperArguments)
     isFirstStart = held.keys.allSatisfy { $0.group == 0 }
     var serviceManager: ServiceManager?
     do throws(SystemError) {
@@ -120,9 +112,9 @@ package final class Keeper {
     }
   }
 
-  /// - Returns: what starts a worker, and what prepares the next one's start.
-  private static var endNanoseconds: UInt64 { 2_000_000_000 }
+  private static let endNanoseconds: UInt64 = 2_000_000_000
 
+  /// - Returns: what starts a worker, and what prepares the next one's start.
   static func starting(_ arguments: [String], attendant: [String]) -> (Start, @Sendable (WorkerProgram) -> Void) {
     let supply = AttendantSupply(attendant)
     return (
@@ -160,7 +152,7 @@ package final class Keeper {
     for (number, worker) in lingering.enumerated() {
       inventory[HeldKey(group: 0, role: HeldKey.lingeringWorker, index: UInt32(number))] = worker.descriptor
     }
-    let worker = try KeptWorker(inventory: inventory, description: description) { link throws(SystemError) in
+    let worker = try KeptWorker(inventory: inventory) { link throws(SystemError) in
       try start(program, link)
     }
     if endIsAsked { worker.send(SIGTERM) }

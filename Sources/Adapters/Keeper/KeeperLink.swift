@@ -7,7 +7,9 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
 
   private let mutex = PlainMutex()
   private let socket: SequencedSocket
-  private let keeper: KeeperDescription
+  package let keeperProcess: Int32
+  /// This worker is to die with its keeper, as it will in an instant then, and no other is to follow.
+  package let endsWithKeeper: Bool
   private var entries: [HeldKey: Descriptor] = [:]
   private var lingering: [Descriptor]
   private struct Former {
@@ -19,12 +21,12 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   private var isAlone = false
 
   /// Reads what the keeper hands over first: all that is held.
-  package init(socket descriptor: Descriptor) throws(SystemError) {
+  package init(socket descriptor: Descriptor, endsWithKeeper: Bool = false) throws(SystemError) {
     descriptor.setClosesOnExecute(true)
     socket = SequencedSocket(adopting: descriptor)
     var entries: [HeldKey: Descriptor] = [:]
-    var description: KeeperDescription?
-    while description == nil {
+    var keeper: Int32?
+    while keeper == nil {
       guard case .packet(let packet) = try socket.receive() else {
         throw SystemError("taking over from the keeper", errorNumber: ECONNRESET)
       }
@@ -32,31 +34,26 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
       switch message?.kind {
       case .inventory where message?.keys.count == packet.descriptors.count:
         for (key, descriptor) in zip(message?.keys ?? [], packet.descriptors) { entries[key] = descriptor }
-      case .inventoryEnd: description = message.flatMap { KeeperDescription($0.text) }
+      case .inventoryEnd where message?.text.count == 4: keeper = message?.text.number(at: 0)
       default: throw SystemError("taking over from the keeper", errorNumber: packet.lostDescriptors ? EMFILE : EPROTO)
       }
     }
-    guard let description else { throw SystemError("taking over from the keeper", errorNumber: EPROTO) }
-    keeper = description
+    guard let keeper else { throw SystemError("taking over from the keeper", errorNumber: EPROTO) }
+    (keeperProcess, self.endsWithKeeper) = (keeper, endsWithKeeper)
     self.entries = entries.filter { $0.key.role != HeldKey.lingeringWorker }
     lingering = entries.filter { $0.key.role == HeldKey.lingeringWorker }.map(\.value)
-    guard description.endsWorkerWithItself else { return }
+    guard endsWithKeeper else { return }
     _ = c_prctl(Linux.PR_SET_PDEATHSIG, UInt(SIGKILL))
     // It may have died just before.
-    if getppid() != description.process { throw SystemError("staying with the keeper", errorNumber: ESRCH) }
+    if getppid() != keeper { throw SystemError("staying with the keeper", errorNumber: ESRCH) }
   }
-
-  /// This worker is to die with its keeper, as it will in an instant, and no other is to follow.
-  package var endsWithKeeper: Bool { keeper.endsWorkerWithItself }
-
-  package var keeperProcess: Int32 { keeper.process }
 
   /// Whether it is dead, or dies in this moment.
   package var isKeeperDead: Bool {
     // Its sockets are closed before it is seen to have ended.
     var poll = pollfd(fd: socket.descriptor.raw, events: 0, revents: 0)
     let isHungUp = retryingInterrupts { Glibc.poll(&poll, 1, Self.deathMilliseconds) }.result > 0
-    return isHungUp || getppid() != keeper.process
+    return isHungUp || getppid() != keeperProcess
   }
 
   /// Who kills both may not do so at once.
@@ -85,11 +82,10 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   package func hold(_ added: [(key: HeldKey, descriptor: Descriptor)]) throws(SystemError) {
     mutex.lock()
     defer { mutex.unlock() }
-    for start in stride(from: 0, to: added.count, by: LinkPacket.keyLimit) {
-      let batch = added[start..<min(start + LinkPacket.keyLimit, added.count)]
-      let answer = try ask(LinkPacket(.hold, keys: batch.map(\.key)), descriptors: batch.map(\.descriptor))
+    for (packet, descriptors) in LinkPacket.batches(.hold, added) {
+      let answer = try ask(packet, descriptors: descriptors)
       if answer?.kind == .refused { throw SystemError("handing descriptors to the keeper", errorNumber: EMFILE) }
-      for (key, descriptor) in batch { entries[key] = descriptor }
+      for (key, descriptor) in zip(packet.keys, descriptors) { entries[key] = descriptor }
     }
   }
 

@@ -54,7 +54,7 @@ struct PathRules {
     try checked("looking at \(path)") { fstat(raw, &status) }
     let rights = status.st_mode & S_IFMT == S_IFDIR ? Self.readFile | Self.readDirectory : Self.readFile
     // struct landlock_path_beneath_attr is packed: 64 bits of rights, 32 of the descriptor.
-    var rule = LinkPacket.bytes(of: rights) + LinkPacket.bytes(of: raw)
+    var rule = rights.bytes + raw.bytes
     // Safety: the kernel reads the twelve bytes that are there.
     try checked("allowing \(path)") {
       rule.withUnsafeMutableBytes {

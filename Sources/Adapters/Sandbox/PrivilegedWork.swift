@@ -12,7 +12,7 @@ struct PrivilegedWork: Sendable {
       PrivilegedAnswer(
         bytes: try readAll(path(call), limit: call.limit, from: Int(truncatingIfNeeded: call.offset)))
     case .entries:
-      PrivilegedAnswer(bytes: try Self.entries(of: path(call)).flatMap { LinkPacket.bytes(of: $0) })
+      PrivilegedAnswer(bytes: try Self.entries(of: path(call)).flatMap(\.bytes))
     case .link: PrivilegedAnswer(bytes: try Self.target(of: path(call)))
     case .owner: PrivilegedAnswer(number: Int64(try Self.status(of: "/proc/\(call.process)").st_uid))
     case .tasks:

@@ -49,11 +49,7 @@ struct ProcessFiles {
   /// The entries of a directory that are numbers.
   func entries(_ name: String) throws(SystemError) -> [Int32] {
     let call = PrivilegedCall(.entries, process: pid, text: name)
-    let bytes = try Privileges.perform(call, operation: "listing /proc/\(pid)/\(name)").bytes
-    // Safety: only whole numbers within the bytes are read.
-    return bytes.withUnsafeBytes { bytes in
-      (0..<bytes.count / 4).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self) }
-    }
+    return try Privileges.perform(call, operation: "listing /proc/\(pid)/\(name)").bytes.numbers(Int32.self)
   }
 
   /// Their numbers.
@@ -101,21 +97,14 @@ struct ProcessTask: Equatable {
   static func all(of pid: Int32, withPlaces: Bool = false) throws(SystemError) -> [ProcessTask] {
     let call = PrivilegedCall(.tasks, process: pid, limit: withPlaces ? 1 : 0)
     let bytes = try Privileges.perform(call, operation: "looking at the tasks of process \(pid)").bytes
-    // Safety: only whole entries within the bytes are read.
-    return bytes.withUnsafeBytes { bytes in
-      stride(from: 0, to: bytes.count - entryBytes + 1, by: entryBytes).map { offset in
-        let flags = bytes.loadUnaligned(fromByteOffset: offset + 4, as: Int32.self)
-        return ProcessTask(
-          identifier: bytes.loadUnaligned(fromByteOffset: offset, as: Int32.self), isStopped: flags & 1 != 0,
-          isDead: flags & 2 != 0, place: Place(rawValue: flags >> 2) ?? .unknown)
-      }
+    let words = bytes.numbers(Int32.self)
+    return zip(stride(from: 0, to: words.count, by: 2), stride(from: 1, to: words.count, by: 2)).map { first, second in
+      let flags = words[second]
+      return ProcessTask(
+        identifier: words[first], isStopped: flags & 1 != 0, isDead: flags & 2 != 0,
+        place: Place(rawValue: flags >> 2) ?? .unknown)
     }
   }
 
-  private static let entryBytes = 8
-
-  var bytes: [UInt8] {
-    LinkPacket.bytes(of: identifier)
-      + LinkPacket.bytes(of: Int32(isStopped ? 1 : 0) | (isDead ? 2 : 0) | place.rawValue << 2)
-  }
+  var bytes: [UInt8] { identifier.bytes + (Int32(isStopped ? 1 : 0) | (isDead ? 2 : 0) | place.rawValue << 2).bytes }
 }

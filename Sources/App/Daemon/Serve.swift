@@ -31,8 +31,7 @@ enum Serve {
     log.info("serving at \(configuration.socketPath)")
     let words = arguments.given + (isActivated && !arguments.has("activated") ? ["--activated"] : [])
     let keeper = try Keeper(
-      workerArguments: ["worker"] + words, keeperArguments: ["serve"] + words, held: held, signals: signals,
-      endsWorkerWithItself: arguments.has("end-with-parent"), log: { log.error($0) },
+      workerArguments: ["worker"] + words, held: held, signals: signals, log: { log.error($0) },
       note: { log.info($0) })
     return (keeper, configuration, isActivated)
   }
@@ -48,7 +47,7 @@ enum Serve {
     guard let socket = Descriptor(inherited: KeeperLink.workerDescriptor) else {
       throw UsageError(message: "worker: is for swap-monitor itself, which starts it by 'swap-monitor serve'")
     }
-    let link = try KeeperLink(socket: socket)
+    let link = try KeeperLink(socket: socket, endsWithKeeper: arguments.has("end-with-parent"))
     let attendant = try makeAttendant(link, log)
     // The last process that this one makes.
     let shared: Result<SharedDescriptors, SystemError>
