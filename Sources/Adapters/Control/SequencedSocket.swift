@@ -147,17 +147,11 @@ package final class SequencedSocket: Sendable {
     length = socklen_t(MemoryLayout<Int32>.size)
     if getsockopt(raw, SOL_SOCKET, Linux.SO_PEERPIDFD, &pidfd, &length) == 0, pidfd >= 0 {
       let owned = Descriptor(owning: pidfd)
-      do throws(SystemError) { return Peer(user: credentials.uid, process: try ProcessHandle(pidfd: owned)) } catch {
-        return Peer(user: credentials.uid, process: nil)
-      }
+      return Peer(user: credentials.uid, process: attempt { try ProcessHandle(pidfd: owned) })
     }
     // Before Linux 6.5 the number has to do; it is 0 across PID namespaces.
-    guard credentials.pid > 0 else { return Peer(user: credentials.uid, process: nil) }
-    do throws(SystemError) {
-      return Peer(user: credentials.uid, process: try ProcessHandle(pid: credentials.pid))
-    } catch {
-      return Peer(user: credentials.uid, process: nil)
-    }
+    let process = credentials.pid > 0 ? attempt { try ProcessHandle(pid: credentials.pid) } : nil
+    return Peer(user: credentials.uid, process: process)
   }
 }
 

@@ -28,8 +28,7 @@ final class AttendantSupply: @unchecked Sendable {  // used by the keeper's one 
 
   /// Has one ready for `take`. Should that fail, `take` tries again.
   func prepare(_ program: WorkerProgram) {
-    guard next == nil else { return }
-    do throws(SystemError) { next = try start(program) } catch {}
+    if next == nil { next = attempt { try start(program) } }
   }
 
   private func discard() {

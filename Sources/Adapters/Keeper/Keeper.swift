@@ -54,8 +54,8 @@ package final class Keeper {
     start: (start: Start, prepare: @Sendable (WorkerProgram) -> Void)
   ) throws(SystemError) {
     self.held = held.filter { $0.key.role != HeldKey.lingeringWorker }
-    for (key, pidfd) in held where key.role == HeldKey.lingeringWorker {
-      do throws(SystemError) { lingering.append(try ProcessHandle(pidfd: pidfd)) } catch {}  // it has gone
+    lingering = held.filter { $0.key.role == HeldKey.lingeringWorker }.compactMap { entry in
+      attempt { try ProcessHandle(pidfd: entry.value) }  // else it has gone
     }
     self.signals = signals
     self.log = log
@@ -81,7 +81,7 @@ package final class Keeper {
     var passed = Inheritance.passed()
     if let worker = passed.removeValue(forKey: .formerWorker) {
       // Nothing of it goes on when the next one starts, but for a thread that the kernel holds.
-      do throws(SystemError) { try ProcessHandle(pidfd: worker).kill() } catch {}  // it is dead
+      attempt { try ProcessHandle(pidfd: worker).kill() }  // else it is dead
       if Readable.wait(for: [worker], timeoutNanoseconds: Self.endNanoseconds).isEmpty {
         passed[HeldKey(group: 0, role: HeldKey.lingeringWorker, index: .max)] = worker
       }

@@ -64,9 +64,7 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
 
   /// As it is now, by /proc. To be asked for once.
   package func takeFormerWorkers() -> FormerWorkers {
-    let handles = lingering.compactMap { (pidfd) -> ProcessHandle? in
-      do throws(SystemError) { return try ProcessHandle(pidfd: pidfd) } catch { return nil }  // it has gone
-    }
+    let handles = lingering.compactMap { pidfd in attempt { try ProcessHandle(pidfd: pidfd) } }  // else it has gone
     lingering = []
     locked { formerWorkers = handles.map { Former(handle: $0) } }
     return FormerWorkers(handles)
@@ -176,7 +174,7 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
 
   /// Needs the lock. A living keeper that can't be told (no memory) only holds more than it has to.
   private func tell(_ message: LinkPacket) {
-    do throws(SystemError) { try send(message, []) } catch {}
+    attempt { try send(message, []) }
   }
 
   /// Needs the lock.

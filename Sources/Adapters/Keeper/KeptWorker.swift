@@ -93,26 +93,22 @@ final class KeptWorker {
   /// - Returns: nil when nothing is there, or ever will be.
   func receive() -> Packet? {
     guard isLinked else { return nil }
-    do throws(SystemError) {
-      switch try socket.receive() {
-      case .packet(let packet): return packet
-      case .nothingYet: return nil
-      case .closed: break
-      }
-    } catch {}
+    switch attempt({ try socket.receive() }) {
+    case .packet(let packet): return packet
+    case .nothingYet: return nil
+    case .closed, nil: break
+    }
     deadlineNanoseconds = SystemClock().nowNanoseconds + Self.endLimitNanoseconds
     return nil
   }
 
   /// - Returns: false when the worker does not read its answers.
   func answer(_ message: LinkPacket, descriptors: [Descriptor] = []) -> Bool {
-    do throws(SystemError) { return try socket.send(message.bytes, descriptors: descriptors) } catch {
-      return true  // it is dead
-    }
+    attempt { try socket.send(message.bytes, descriptors: descriptors) } ?? true  // it is dead
   }
 
   func send(_ signal: Int32) {
-    do throws(SystemError) { try handle.send(signal) } catch {}  // it is dead
+    attempt { try handle.send(signal) }  // else it is dead
   }
 
   enum End: Equatable {

@@ -20,10 +20,8 @@ package enum Privileges {
 
   /// The user that a socket file belongs to; nil where there is no socket at the path.
   package static func socketOwner(_ path: String) -> UInt32? {
-    do throws(SystemError) {
-      let call = PrivilegedCall(.socketOwner, text: path)
-      return UInt32(truncatingIfNeeded: try perform(call, operation: "looking at \(path)").number)
-    } catch { return nil }
+    let call = PrivilegedCall(.socketOwner, text: path)
+    return attempt { UInt32(truncatingIfNeeded: try perform(call, operation: "looking at \(path)").number) }
   }
 }
 
@@ -41,9 +39,7 @@ struct ProcessFiles {
 
   /// nil where it can't be read.
   func text(_ name: String, limit: Int = 1 << 20) -> String? {
-    do throws(SystemError) { return String(decoding: try bytes(name, limit: limit), as: UTF8.self) } catch {
-      return nil
-    }
+    attempt { String(decoding: try bytes(name, limit: limit), as: UTF8.self) }
   }
 
   /// The entries of a directory that are numbers.
@@ -53,27 +49,22 @@ struct ProcessFiles {
   }
 
   /// Their numbers.
-  static func allProcesses() -> [Int32] {
-    do throws(SystemError) { return try ProcessFiles(pid: 0).entries("") } catch { return [] }
-  }
+  static func allProcesses() -> [Int32] { attempt { try ProcessFiles(pid: 0).entries("") } ?? [] }
 
   /// Of open files. Empty where they can't be read.
-  func descriptors() -> [Int32] { do throws(SystemError) { return try entries("fd") } catch { return [] } }
+  func descriptors() -> [Int32] { attempt { try entries("fd") } ?? [] }
 
   /// Where a symbolic link points; nil where that can't be read.
   func link(_ name: String) -> String? {
-    do throws(SystemError) {
-      let call = PrivilegedCall(.link, process: pid, text: name)
-      return String(decoding: try Privileges.perform(call, operation: "reading a link").bytes, as: UTF8.self)
-    } catch { return nil }
+    let call = PrivilegedCall(.link, process: pid, text: name)
+    return attempt { String(decoding: try Privileges.perform(call, operation: "reading a link").bytes, as: UTF8.self) }
   }
 
   /// Its owner, as /proc shows it; root for a process that may not be looked into. nil where there is none.
   var user: UInt32? {
-    do throws(SystemError) {
-      let call = PrivilegedCall(.owner, process: pid)
-      return UInt32(truncatingIfNeeded: try Privileges.perform(call, operation: "looking at /proc/\(pid)").number)
-    } catch { return nil }
+    let call = PrivilegedCall(.owner, process: pid)
+    let number = attempt { try Privileges.perform(call, operation: "looking at /proc/\(pid)").number }
+    return number.map { UInt32(truncatingIfNeeded: $0) }
   }
 }
 

@@ -66,8 +66,7 @@ enum ClientCommands {
     let signals = showsProgress ? try EndSignals() : nil
     do throws(Client.Failure) {
       guard showsProgress else { return try client.ask(request) }
-      var watcher: Client?
-      do throws(Client.Failure) { watcher = try Self.client(arguments) } catch {}  // then no figures are shown
+      let watcher = attempt { try Self.client(arguments) }  // without it no figures are shown
       var progress = ProgressWatch(name, tenant: tenant, client: client, watcher: watcher, signals: signals)
       return try progress.ask(request)
     } catch { throw explained(error, tenant, client) }
@@ -121,11 +120,10 @@ enum ClientCommands {
   private static func explained(_ refusal: Client.Failure, _ tenant: String, _ client: Client) -> Client.Failure {
     var (message, reply) = (refusal.message, refusal.reply)
     if refusal.code == "no-such-tenant" {
-      do throws(Client.Failure) {
-        let names = try client.list().compactMap { $0["tenant"]?.text }
+      if let names = attempt({ try client.list() })?.compactMap({ $0["tenant"]?.text }) {
         message = TenantHint.text(for: tenant, among: names)
         reply?["tenants"] = .array(names.map { .string($0) })
-      } catch {}  // the refusal itself has to do
+      }
     } else if let state = refusal.reply?["error"]?["state"]?.text, ["Ready", "Active"].contains(state) {
       message += ". Ask 'swap-monitor enable \(tenant)' first"
     } else if let flag = switches.first(where: { message.contains("\"\($0.value)\": true") })?.key {

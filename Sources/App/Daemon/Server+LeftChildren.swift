@@ -48,7 +48,6 @@ extension Server {
       log.warning("children that are forked just as this worker dies would be lost: \(error)")
       link.drop(HeldRole.sharerKey)
     }
-    guard let left else { return }
-    do throws(SystemError) { try ProcessHandle(pidfd: left).kill() } catch {}  // it is dead
+    if let left { attempt { try ProcessHandle(pidfd: left).kill() } }  // else it is dead
   }
 }

@@ -116,7 +116,7 @@ extension Server {
       do throws(SystemError) {
         try watch(process, of: tenant, token: token)
         // Where the keeper can't, the next worker finds it out again.
-        do throws(SystemError) { try tenant.runtime.holdings.holdHandle(of: process) } catch {}
+        attempt { try tenant.runtime.holdings.holdHandle(of: process) }
         log.info("tenant \(tenant.name): \(process.text) was forked, and is served")
       } catch {
         tenant.unwatched.insert(token)

@@ -96,7 +96,7 @@ final class TenantHoldings: @unchecked Sendable {  // guarded by `lock`
   func holdIfNew(_ process: UserfaultProcess) {
     if withIndex({ _ in indexes[ObjectIdentifier(process)] }) != nil { return }
     // Where the keeper can't, the child is served all the same, as long as this worker lives.
-    do throws(SystemError) { try hold(process) } catch {}
+    attempt { try hold(process) }
   }
 
   /// A child's number has been found out. Does nothing where it is held.
