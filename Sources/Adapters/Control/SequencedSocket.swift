@@ -84,19 +84,13 @@ package final class SequencedSocket: Sendable {
   private func receive(flags: Int32) throws(SystemError) -> Received {
     var bytes = [UInt8](repeating: 0, count: Self.packetLimit + 1)
     var control = [UInt64](repeating: 0, count: (ControlMessage.spaceForEverything + 7) / 8)
-    var header = msghdr()
+    var (resultFlags, controlBytes): (Int32, Int) = (0, 0)
     let raw = descriptor.raw
-    // Safety: all pointers of the header live until recvmsg has returned.
-    let (count, errorNumber, resultFlags, controlBytes) = bytes.withUnsafeMutableBytes { data in
+    let (count, errorNumber) = bytes.withUnsafeMutableBytes { data in
       control.withUnsafeMutableBytes { ancillary in
-        var vector = iovec(iov_base: data.baseAddress, iov_len: data.count)
-        return withUnsafeMutablePointer(to: &vector) { vector in
-          header.msg_iov = vector
-          header.msg_iovlen = 1
-          header.msg_control = ancillary.baseAddress
-          header.msg_controllen = ancillary.count
-          let (count, errorNumber) = retryingInterrupts { recvmsg(raw, &header, flags | Int32(MSG_CMSG_CLOEXEC)) }
-          return (count, errorNumber, header.msg_flags, header.msg_controllen)
+        withMessage(data, ancillary) { message in
+          defer { (resultFlags, controlBytes) = (message.msg_flags, message.msg_controllen) }
+          return retryingInterrupts { recvmsg(raw, &message, flags | Int32(MSG_CMSG_CLOEXEC)) }
         }
       }
     }
@@ -119,17 +113,10 @@ package final class SequencedSocket: Sendable {
     var control = ControlMessage.make(descriptors)
     var bytes = bytes
     let raw = descriptor.raw
-    // Safety: all pointers of the header live until sendmsg has returned.
     let (count, errorNumber) = bytes.withUnsafeMutableBytes { data in
       control.withUnsafeMutableBytes { ancillary in
-        var vector = iovec(iov_base: data.baseAddress, iov_len: data.count)
-        return withUnsafeMutablePointer(to: &vector) { vector in
-          var header = msghdr()
-          header.msg_iov = vector
-          header.msg_iovlen = 1
-          header.msg_control = ancillary.count > 0 ? ancillary.baseAddress : nil
-          header.msg_controllen = ancillary.count
-          return retryingInterrupts { sendmsg(raw, &header, Int32(MSG_NOSIGNAL) | Int32(MSG_EOR)) }
+        withMessage(data, ancillary) { message in
+          retryingInterrupts { sendmsg(raw, &message, Int32(MSG_NOSIGNAL) | Int32(MSG_EOR)) }
         }
       }
     }
@@ -152,6 +139,20 @@ package final class SequencedSocket: Sendable {
     // Before Linux 6.5 the number has to do; it is 0 across PID namespaces.
     let process = credentials.pid > 0 ? attempt { try ProcessHandle(pid: credentials.pid) } : nil
     return Peer(user: credentials.uid, process: process)
+  }
+}
+
+/// Calls with the header of a message that is made of these bytes, and has that beside them.
+func withMessage<Result>(
+  _ data: UnsafeMutableRawBufferPointer, _ ancillary: UnsafeMutableRawBufferPointer, _ body: (inout msghdr) -> Result
+) -> Result {
+  // Safety: the header's pointers live until the body has returned; whoever keeps the header does not follow them.
+  var vector = iovec(iov_base: data.baseAddress, iov_len: data.count)
+  return withUnsafeMutablePointer(to: &vector) { vector in
+    var message = msghdr()
+    (message.msg_iov, message.msg_iovlen) = (vector, 1)
+    (message.msg_control, message.msg_controllen) = (ancillary.count > 0 ? ancillary.baseAddress : nil, ancillary.count)
+    return body(&message)
   }
 }
 

@@ -37,14 +37,13 @@ struct Registration: Sendable {
     }
     let (userfaultfd, memfds) = (descriptors[0], Array(descriptors.dropFirst()))
     if let complaint = Userfaultfd.accept(userfaultfd) { throw ProtocolError(.invalidDescriptor, complaint) }
-    files = try Self.inspect(memfds, geometry: shared.geometry)
     regions = request.regions
-    let requests = request.regionRequests
-    let map = try Self.map(requests, files: files, geometry: shared.geometry)
-    for index in memfds.indices where !requests.contains(where: { $0.file == index }) {
+    let map: RegionMap
+    (files, map) = try Self.look(at: memfds, regions, shared.geometry)
+    for index in memfds.indices where !regions.contains(where: { $0.memfd == index }) {
       throw ProtocolError(.invalidRequest, "memfd \(index) is used by no region; send those only that are")
     }
-    try Self.checkMappings(of: peer, requests: requests, files: files)
+    try Self.checkMappings(of: peer, map, at: map.regions.map(\.address), files.map(\.identity), field: "regions")
     process = peer
     do throws(SystemError) {
       let ports = try LinuxPorts(
@@ -92,36 +91,36 @@ struct Registration: Sendable {
       .invalidRequest, "freeze: \"\(name.shortened)\"; \"signal\", \"live\" or \"caller\" is right")
   }
 
-  private static func inspect(_ memfds: [Descriptor], geometry: PageGeometry) throws(ProtocolError) -> [GuestFile] {
+  /// Whether the memfds are such as can be served, and the regions fit to them.
+  static func look(at memfds: [Descriptor], _ regions: [RegisterRequest.RegionField], _ geometry: PageGeometry)
+    throws(ProtocolError) -> (files: [GuestFile], map: RegionMap)
+  {
     var files: [GuestFile] = []
     for (number, file) in memfds.enumerated() {
       do throws(GuestFileInspection.Refusal) {
         files.append(try GuestFileInspection.inspect(file, number: number, geometry: geometry))
       } catch { throw ProtocolError(.invalidDescriptor, error.message) }
     }
-    return files
-  }
-
-  private static func map(_ requests: [RegionRequest], files: [GuestFile], geometry: PageGeometry) throws(ProtocolError)
-    -> RegionMap
-  {
-    do throws(RegionError) { return try RegionMap(requests, files: files, geometry: geometry) } catch {
-      throw ProtocolError(error)
-    }
+    do throws(RegionError) {
+      return (files, try RegionMap(regions.map(\.request), files: files, geometry: geometry))
+    } catch { throw ProtocolError(error) }
   }
 
   /// A wrong address would make the tenant lose its memory; /proc/PID/maps tells, wherever we may read it.
-  private static func checkMappings(of process: ProcessHandle, requests: [RegionRequest], files: [GuestFile])
-    throws(ProtocolError)
-  {
+  ///
+  /// - Parameter field: of the request, which has the addresses.
+  static func checkMappings(
+    of process: ProcessHandle, _ map: RegionMap, at addresses: [UInt64], _ files: [FileIdentity], field: String
+  ) throws(ProtocolError) {
     guard let maps = ProcessMaps(pid: process.pid) else { return }
-    for (number, region) in requests.enumerated() {
-      let file = files[region.file].identity
-      if !maps.map(file, offset: region.offset, at: region.address, bytes: region.size) {
+    for (number, (region, address)) in zip(map.regions, addresses).enumerated() {
+      let offset = UInt64(map.geometry.bytes(inPages: region.firstFilePage))
+      let bytes = UInt64(map.geometry.bytes(inPages: region.pages.count))
+      if !maps.map(files[region.file], offset: offset, at: address, bytes: bytes) {
         throw ProtocolError(
           .invalidRegion,
-          "regions[\(number)]: process \(process.pid) does not map memfd \(region.file) from offset \(region.offset) on "
-            + "at address \(region.address) for \(region.size) bytes, MAP_SHARED")
+          "\(field)[\(number)]: process \(process.pid) does not map memfd \(region.file) from offset \(offset) on at "
+            + "address \(address) for \(bytes) bytes, MAP_SHARED")
       }
     }
   }

@@ -61,15 +61,10 @@ extension Server {
       let tables = held[HeldRole.tables.key(group)], let swapFile = held[HeldRole.swapFile.key(group)]
     else { return log.error("what is held of tenant \(group) can't be understood; it is given up") }
     let memfds = all(.memfd, of: group, held).map(\.descriptor)
-    let requests = record.regions.map(\.request)
-    let map: RegionMap
-    let files: [GuestFile]
-    do {
-      files = try memfds.enumerated().map {
-        try GuestFileInspection.inspect($0.element, number: $0.offset, geometry: configuration.shared.geometry)
-      }
-      map = try RegionMap(requests, files: files, geometry: configuration.shared.geometry)
-    } catch { return log.error("tenant \(record.name) can't be taken over, and is given up: \(error)") }
+    let (files, map): ([GuestFile], RegionMap)
+    do throws(ProtocolError) {
+      (files, map) = try Registration.look(at: memfds, record.regions, configuration.shared.geometry)
+    } catch { return log.error("tenant \(record.name) can't be taken over, and is given up: \(error.message)") }
     let ports = try LinuxPorts(
       map: map, memfds: memfds, files: files, shared: configuration.shared, holdings: holdings,
       attachment: record.attachment,
@@ -88,6 +83,7 @@ extension Server {
     tenants[identifier] = tenant
     names[tenant.name] = identifier
     connections[record.connection]?.tenant = identifier
+    let requests = record.regions.map(\.request)
     do throws(RegionError) { try claims.claim(requests, files: files, tenant: tenant.name) } catch {
       log.error("tenant \(tenant.name): its memory is claimed twice: \(error)")
     }
