@@ -1,10 +1,9 @@
 internal import Glibc
 internal import Synchronization
 
-/// The daemon's listening socket. The file goes when the listener does.
+/// The daemon's listening socket.
 package final class SocketListener: Sendable {
   package let descriptor: Descriptor
-  package let path: String
   /// Given up for an instant when the process has no descriptor left, so that who knocks can be turned away.
   private let spare = Mutex<Descriptor?>(SocketListener.openSpare())
 
@@ -26,7 +25,6 @@ package final class SocketListener: Sendable {
     guard isFree else { throw .alreadyServed(path: path) }
     do throws(SystemError) {
       descriptor = try SequencedSocket.makeSocket(flags: Int32(SOCK_NONBLOCK.rawValue))
-      self.path = path
       let raw = descriptor.raw
       // The mode counts from bind on, so that nobody gets in between: umask can only narrow it.
       fchmod(raw, mode)
@@ -42,10 +40,7 @@ package final class SocketListener: Sendable {
   }
 
   /// One that listens already.
-  package init(adopting descriptor: Descriptor, path: String) {
-    self.descriptor = descriptor
-    self.path = path
-  }
+  init(adopting descriptor: Descriptor) { self.descriptor = descriptor }
 
   /// - Returns: nil when nobody is waiting to be let in.
   package func accept() throws(SystemError) -> SequencedSocket? {

@@ -223,7 +223,7 @@ package final class Keeper {
   /// The keeper lets them in, so that no connection is ever the worker's alone.
   private func accept(_ keys: [HeldKey], for worker: KeptWorker) -> Bool {
     guard keys.count == 1, let key = keys.first, let socket = held[HeldKey.activatedSocket] else { return false }
-    let door = door ?? SocketListener(adopting: socket, path: "")
+    let door = door ?? SocketListener(adopting: socket)
     self.door = door
     do throws(SystemError) {
       guard let connection = try door.accept() else { return worker.answer(LinkPacket(.done)) }

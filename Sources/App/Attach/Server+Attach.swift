@@ -36,7 +36,7 @@ extension Server {
     do throws(ProtocolError) {
       let attached = try result.get()
       if attached.request.isTrial {
-        return answer(connection, .object(["ok": .bool(true), "tenant": .string(name), "regions": attached.regions]))
+        return answer(connection, ["ok": true, "tenant": .string(name), "regions": attached.regions])
       }
       if isEnding { throw ProtocolError(.aborted, "the daemon is ending") }
       try checkAdmission(of: name)
@@ -48,8 +48,8 @@ extension Server {
 
   func answerAttached(_ connection: Connection, _ tenant: Tenant, _ attached: AttachedProcess?) {
     var members: [String: JSONValue] = [
-      "ok": .bool(true), "tenant": .string(tenant.name), "size": .unsigned(tenant.runtime.memory.map.sizeBytes),
-      "page_size": .int(configuration.shared.geometry.pageBytes),
+      "ok": true, "tenant": .string(tenant.name), "size": .unsigned(tenant.runtime.memory.map.sizeBytes),
+      "page_size": .int(shared.geometry.pageBytes),
     ]
     if let attached {
       members["regions"] = attached.regions

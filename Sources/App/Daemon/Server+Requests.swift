@@ -64,7 +64,7 @@ extension Server {
   private func findToUnregister(_ name: String?, for connection: Connection) throws(ProtocolError) -> Tenant? {
     do throws(ProtocolError) { return try find(name, for: connection) } catch {
       guard connection.isReplayed, error.code == .noSuchTenant else { throw error }
-      answer(connection, .object(["ok": .bool(true), "tenant": .string(name ?? "")]))
+      answer(connection, ["ok": true, "tenant": .string(name ?? "")])
       return nil
     }
   }
@@ -75,7 +75,7 @@ extension Server {
       throw ProtocolError(.permissionDenied, "upgrade: for root and the daemon's own user only")
     }
     if connection.isReplayed, case .accepted = connection.record.phase {
-      return answer(connection, .object(["ok": .bool(true), "version": .string(Defaults.version)]))
+      return answer(connection, ["ok": true, "version": .string(Defaults.version)])
     }
     connection.record.accept(serial: 0)
     keepBusy(connection)
@@ -145,7 +145,7 @@ extension Server {
     try refuseKnown(descriptors.first)
     let identifier = Tenant.Identifier(serial: takeToken())
     let holdings = TenantHoldings(link: link, group: identifier.serial)
-    let (shared, token) = (configuration.shared, connection.token)
+    let (shared, token) = (shared, connection.token)
     try inBackground(Thread.name("register", of: identifier.serial)) {
       Result { () throws(ProtocolError) in
         try Registration(
@@ -201,10 +201,7 @@ extension Server {
   private func answerRegistered(_ connection: Connection, _ name: String) {
     answer(
       connection,
-      .object([
-        "ok": .bool(true), "tenant": .string(name), "protocol": .int(1),
-        "page_size": .int(configuration.shared.geometry.pageBytes),
-      ]))
+      ["ok": true, "tenant": .string(name), "protocol": 1, "page_size": .int(shared.geometry.pageBytes)])
   }
 
   func makeRuntime(
@@ -334,11 +331,11 @@ extension Server {
       if tenant.record.attachment != nil { entry["attached"] = true }
       bytes += JSONValue.object(entry).bytes.count + 1
       if bytes > SequencedSocket.packetLimit {
-        return .object(["ok": .bool(true), "tenants": .array(entries), "more": .bool(true)])
+        return ["ok": true, "tenants": .array(entries), "more": true]
       }
       entries.append(.object(entry))
     }
-    return .object(["ok": .bool(true), "tenants": .array(entries)])
+    return ["ok": true, "tenants": .array(entries)]
   }
 
   /// Of a `list` reply besides its entries, the longest `id` included.

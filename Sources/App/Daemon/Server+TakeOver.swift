@@ -63,14 +63,14 @@ extension Server {
     let memfds = all(.memfd, of: group, held).map(\.descriptor)
     let (files, map): ([GuestFile], RegionMap)
     do throws(ProtocolError) {
-      (files, map) = try Registration.look(at: memfds, record.regions, configuration.shared.geometry)
+      (files, map) = try Registration.look(at: memfds, record.regions, shared.geometry)
     } catch { return log.error("tenant \(record.name) can't be taken over, and is given up: \(error.message)") }
     let ports = try LinuxPorts(
-      map: map, memfds: memfds, files: files, shared: configuration.shared, holdings: holdings,
+      map: map, memfds: memfds, files: files, shared: shared, holdings: holdings,
       attachment: record.attachment,
       kept: TenantHoldings.Kept(tables: tables, swapFile: swapFile, staging: held[HeldRole.staging.key(group)]))
     let memory = TenantMemory(
-      map: map, ports: ports, slotLimit: configuration.shared.limits.slots ?? .max)
+      map: map, ports: ports, slotLimit: shared.limits.slots ?? .max)
     for process in try processes(of: group, held, memory, isDrained: record.attachment?.monitor != nil) {
       ports.append(process)
     }
@@ -184,7 +184,7 @@ extension Server {
     let identifier = name.flatMap { names[$0] } ?? (name == nil ? connection.tenant : nil)
     guard let identifier, let tenant = tenants[identifier] else {
       if command == .unregister {
-        answer(connection, .object(["ok": .bool(true), "tenant": .string(name ?? "")]))
+        answer(connection, ["ok": true, "tenant": .string(name ?? "")])
       } else {
         answer(connection, ProtocolError(.aborted, "\(command.rawValue): the tenant is gone"))
       }

@@ -22,13 +22,11 @@ extension Server {
       tenant.record.lastJob = job
       tenant.record.failure = nil
       writeDown(tenant)
-      wait(command, tenant)
       tenant.runtime.begin(job, options: command.options)
-      if !command.waits { acknowledge(command, tenant) }
+      wait(command, tenant)
     case .join:
       connection?.record.accept(serial: tenant.record.jobSerial)
       wait(command, tenant)
-      if !command.waits { acknowledge(command, tenant) }
     case .abortThenAskAgain:
       enqueue(command, tenant)
       tenant.runtime.abortJob()
@@ -66,8 +64,10 @@ extension Server {
   /// Whose wish it is; nil where they are gone, or it is the daemon's own.
   func connection(of command: Tenant.Command) -> Connection? { command.connection.flatMap { connections[$0] } }
 
+  /// Who does not wait for the job's end is answered that it has begun.
   func wait(_ command: Tenant.Command, _ tenant: Tenant) {
-    guard command.waits, let connection = connection(of: command) else { return }
+    guard command.waits else { return acknowledge(command, tenant) }
+    guard let connection = connection(of: command) else { return }
     tenant.waiters.append(command)
     keepBusy(connection)
   }
@@ -79,11 +79,8 @@ extension Server {
 
   func acknowledge(_ command: Tenant.Command, _ tenant: Tenant) {
     guard let connection = connection(of: command) else { return }
-    answer(
-      connection,
-      .object([
-        "ok": .bool(true), "tenant": .string(tenant.name), "state": .string(tenant.lifecycle.state.rawValue),
-      ]))
+    let state = tenant.lifecycle.state.rawValue
+    answer(connection, ["ok": true, "tenant": .string(tenant.name), "state": .string(state)])
   }
 
   func jobEnded(_ tenant: Tenant, _ result: TenantRuntime.JobResult) {

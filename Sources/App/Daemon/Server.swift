@@ -4,12 +4,6 @@ internal import Domain
 /// The control thread: connections, requests, life cycles. It never waits for a disk, a tenant or a lock that is held long;
 /// long work runs on the tenants' own threads.
 final class Server {
-  struct Configuration {
-    let socketPath: String
-    let shared: LinuxPorts.Shared
-    let log: Log
-  }
-
   private enum Token {
     static let listener: UInt64 = 0
     static let signals: UInt64 = 1
@@ -19,13 +13,12 @@ final class Server {
     static let first: UInt64 = 16
   }
 
-  let configuration: Configuration
+  let shared: LinuxPorts.Shared
   let link: KeeperLink
   let attendant: Attendant
   let loop: EventLoop
   let signals: EndSignals
   let mailbox: Mailbox
-  let listener: SocketListener
   var connections: [UInt64: Connection] = [:]
   var tenants: [Tenant.Identifier: Tenant] = [:]
   var names: [String: Tenant.Identifier] = [:]
@@ -44,24 +37,22 @@ final class Server {
   /// How often the service manager wants a sign of life, and then some; nil where it wants none.
   let watchdogNanoseconds = Machine.environment("WATCHDOG_USEC").flatMap { UInt64($0) }.map { $0 / 3 * 1000 }
 
-  var log: Log { configuration.log }
+  var log: Log { shared.log }
 
   /// - Parameter signals: made before any thread.
-  init(_ configuration: Configuration, link: KeeperLink, attendant: Attendant, signals: EndSignals)
-    throws(SystemError)
-  {
-    self.configuration = configuration
+  init(_ shared: LinuxPorts.Shared, link: KeeperLink, attendant: Attendant, signals: EndSignals) throws(SystemError) {
+    self.shared = shared
     self.attendant = attendant
     self.link = link
     self.signals = signals
-    acceptLog = Log.Limited(configuration.log)
+    acceptLog = Log.Limited(shared.log)
     loop = try EventLoop()
     mailbox = try Mailbox()
-    guard let socket = link.held[HeldRole.listenerKey] else {
+    guard let listener = link.held[HeldRole.listenerKey] else {
       throw SystemError("finding the listening socket", errorNumber: ErrorNumber.noEntry)
     }
-    listener = SocketListener(adopting: socket, path: configuration.socketPath)
-    try loop.add(listener.descriptor, token: Token.listener)
+    // Who knocks is let in by the keeper.
+    try loop.add(listener, token: Token.listener)
     try loop.add(signals.descriptor, token: Token.signals)
     try loop.add(mailbox.wakeUp.descriptor, token: Token.mailbox)
     try loop.add(link.descriptor, token: Token.keeper)

@@ -29,8 +29,6 @@ struct RegisterRequest: Decodable {
   let tenant: String
   let freeze: String?
   let regions: [RegionField]
-
-  var regionRequests: [RegionRequest] { regions.map(\.request) }
 }
 
 /// Of a process that does not know of us.

@@ -88,7 +88,7 @@ enum Install {
   }
 
   private static func printJSON(_ results: [(path: String, result: String)]) {
-    let files = results.map { JSONValue.object(["path": .string($0.path), "result": .string($0.result)]) }
+    let files = results.map { ["path": .string($0.path), "result": .string($0.result)] as JSONValue }
     ClientCommands.printJSON(["ok": true, "files": .array(files)])
   }
 }
