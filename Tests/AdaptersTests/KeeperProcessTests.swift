@@ -162,7 +162,7 @@ struct KeeperProcessTests {
     let address = (isAbstract ? "@" : "") + "\(directory.path)/notify"
     let raw = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
     let descriptor = Descriptor(owning: raw)
-    #expect(try withAddress(address, isAbstract: isAbstract) { bind(raw, $0, $1) } == 0)
+    try withAddress(address, isAbstract: isAbstract, "listening") { bind(raw, $0, $1) }
     let manager = SequencedSocket(adopting: descriptor)
     func said() throws -> (text: String, inode: UInt?) {
       guard !Readable.wait(for: [descriptor], timeoutNanoseconds: 10_000_000_000).isEmpty,

@@ -65,9 +65,7 @@ package struct BorrowedUserfaultfd: Sendable {
 
   /// Hands the process our /dev/userfaultfd through a pair of sockets that it makes, and has it make its userfaultfd of that.
   private static func makeByDevice(_ process: ProcessHandle, _ tracee: inout Tracee) throws(SystemError) -> Int {
-    let raw = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC)
-    guard raw >= 0 else { return -Int(EPERM) }
-    let device = Descriptor(owning: raw)
+    guard let device = attempt({ try Descriptor(opening: "/dev/userfaultfd", O_RDWR) }) else { return -Int(EPERM) }
     // A page of its own: what lies below a stack may be in use.
     let place = try tracee.call(
       Linux.SYS_mmap, 0, pageBytes, UInt64(PROT_READ | PROT_WRITE), UInt64(MAP_PRIVATE | MAP_ANONYMOUS), .max, 0)

@@ -36,8 +36,7 @@ struct Tracee: ~Copyable {
     }
     do throws(SystemError) {
       try Self.hold(pid, limitNanoseconds: Self.limitNanoseconds)
-      let memory = Descriptor(
-        owning: try checked("opening /proc/\(pid)/mem") { open("/proc/\(pid)/mem", O_RDWR | O_CLOEXEC) })
+      let memory = try Descriptor(opening: "/proc/\(pid)/mem", O_RDWR)
       var saved = try Self.registers(of: pid)
       guard saved.runsNativeCode, !(try Self.hasDispatch(pid)) else {
         throw SystemError(

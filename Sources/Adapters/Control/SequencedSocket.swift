@@ -50,8 +50,7 @@ package final class SequencedSocket: Sendable {
   package init(connectingTo path: String) throws(SystemError) {
     descriptor = try Self.makeSocket(flags: 0)
     let raw = descriptor.raw
-    let (result, errorNumber) = (try withAddress(path) { address, length in connect(raw, address, length) }, errno)
-    if result != 0 { throw SystemError("connecting to \(path)", errorNumber: errorNumber) }
+    try withAddress(path, "connecting to \(path)") { connect(raw, $0, $1) }
   }
 
   static func makePair() throws(SystemError) -> (Descriptor, Descriptor) {
@@ -201,12 +200,13 @@ enum ControlMessage {
   }
 }
 
-/// Calls with a `sockaddr_un` for a path.
+/// Makes a call with a `sockaddr_un` for a path.
 ///
 /// - Parameter isAbstract: the path's first byte stands for the zero byte of a name without a file (unix(7)).
 func withAddress(
-  _ path: String, isAbstract: Bool = false, _ body: (__CONST_SOCKADDR_ARG, socklen_t) -> Int32
-) throws(SystemError) -> Int32 {
+  _ path: String, isAbstract: Bool = false, _ operation: @autoclosure () -> String,
+  _ call: (__CONST_SOCKADDR_ARG, socklen_t) -> Int32
+) throws(SystemError) {
   var address = sockaddr_un()
   address.sun_family = sa_family_t(AF_UNIX)
   var bytes = Array(path.utf8)
@@ -220,7 +220,8 @@ func withAddress(
   guard fits else { throw SystemError("using the socket path \(path)", errorNumber: ENAMETOOLONG) }
   // An abstract name ends where the address ends, so every byte of it counts.
   let length = isAbstract ? MemoryLayout<sa_family_t>.size + bytes.count : MemoryLayout<sockaddr_un>.size
-  return withUnsafePointer(to: &address) { pointer in
-    body(__CONST_SOCKADDR_ARG(__sockaddr_un__: pointer), socklen_t(length))
+  let errorNumber = withUnsafePointer(to: &address) { pointer in
+    call(__CONST_SOCKADDR_ARG(__sockaddr_un__: pointer), socklen_t(length)) == 0 ? 0 : errno
   }
+  if errorNumber != 0 { throw SystemError(operation(), errorNumber: errorNumber) }
 }

@@ -28,8 +28,7 @@ package final class SocketListener: Sendable {
       let raw = descriptor.raw
       // The mode counts from bind on, so that nobody gets in between: umask can only narrow it.
       fchmod(raw, mode)
-      let (result, errorNumber) = (try withAddress(path) { bind(raw, $0, $1) }, errno)
-      if result != 0 { throw SystemError("making the socket \(path)", errorNumber: errorNumber) }
+      try withAddress(path, "making the socket \(path)") { bind(raw, $0, $1) }
       try checked("setting the mode of \(path)") { chmod(path, mode) }
       if let group { try Self.giveTo(group, path) }
       try checked("listening at \(path)") { listen(raw, Self.backlog) }
@@ -63,10 +62,7 @@ package final class SocketListener: Sendable {
     }
   }
 
-  private static func openSpare() -> Descriptor? {
-    let raw = open("/dev/null", O_RDONLY | O_CLOEXEC)
-    return raw >= 0 ? Descriptor(owning: raw) : nil
-  }
+  private static func openSpare() -> Descriptor? { attempt { try Descriptor(opening: "/dev/null", O_RDONLY) } }
 
   private static let backlog: Int32 = 128
 
@@ -78,13 +74,15 @@ package final class SocketListener: Sendable {
       throw SystemError("making the socket \(path), where something else is", errorNumber: EEXIST)
     }
     let probe = try SequencedSocket.makeSocket(flags: Int32(SOCK_NONBLOCK.rawValue))
-    let (result, errorNumber) = (try withAddress(path) { connect(probe.raw, $0, $1) }, errno)
-    if result == 0 || errorNumber == EAGAIN { return false }
-    guard errorNumber == ECONNREFUSED || errorNumber == ENOENT else {
-      throw SystemError("looking who listens at \(path)", errorNumber: errorNumber)
+    do throws(SystemError) {
+      try withAddress(path, "looking who listens at \(path)") { connect(probe.raw, $0, $1) }
+      return false
+    } catch {
+      if error.errorNumber == EAGAIN { return false }
+      guard error.errorNumber == ECONNREFUSED || error.errorNumber == ENOENT else { throw error }
+      unlink(path)
+      return true
     }
-    unlink(path)
-    return true
   }
 
   private static func giveTo(_ group: String, _ path: String) throws(SystemError) {

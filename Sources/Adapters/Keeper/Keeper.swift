@@ -212,8 +212,7 @@ package final class Keeper {
     case .accept: return accept(message.keys, for: worker)
     case .alive:
       // Nothing else feeds the watchdog: a control thread that hangs is as bad as none.
-      let status = String(decoding: message.text, as: UTF8.self)
-      tellServiceManager { manager throws(SystemError) in try manager.tellAlive(status: status) }
+      tellServiceManager { manager throws(SystemError) in try manager.tellAlive(status: message.words) }
     case .assist: return assist(worker)
     case .lane, .succeed, .inventory, .inventoryEnd, .done, .refused: return false
     }

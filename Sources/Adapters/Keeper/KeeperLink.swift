@@ -78,12 +78,12 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   /// Returns once the keeper has the descriptors. What was held under a key is replaced. With the keeper dead, they are
   /// recorded and go to the next one.
   package func hold(_ added: [(key: HeldKey, descriptor: Descriptor)]) throws(SystemError) {
-    mutex.lock()
-    defer { mutex.unlock() }
-    for (packet, descriptors) in LinkPacket.batches(.hold, added) {
-      let answer = try ask(packet, descriptors: descriptors)
-      if answer?.kind == .refused { throw SystemError("handing descriptors to the keeper", errorNumber: EMFILE) }
-      for (key, descriptor) in zip(packet.keys, descriptors) { entries[key] = descriptor }
+    try locked { () throws(SystemError) in
+      for (packet, descriptors) in LinkPacket.batches(.hold, added) {
+        let answer = try exchange(packet, descriptors: descriptors)?.answer
+        if answer?.kind == .refused { throw SystemError("handing descriptors to the keeper", errorNumber: EMFILE) }
+        for (key, descriptor) in zip(packet.keys, descriptors) { entries[key] = descriptor }
+      }
     }
   }
 
@@ -91,24 +91,22 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   ///
   /// - Returns: nil where nobody knocks, or the keeper is dead.
   package func accept(as key: HeldKey) throws(SystemError) -> Descriptor? {
-    mutex.lock()
-    defer { mutex.unlock() }
-    guard let (answer, descriptors) = try exchange(LinkPacket(.accept, keys: [key])) else { return nil }
-    if answer.kind == .refused { throw SystemError(String(decoding: answer.text, as: UTF8.self), errorNumber: EMFILE) }
-    guard let descriptor = descriptors.first else { return nil }
-    entries[key] = descriptor
-    return descriptor
+    try locked { () throws(SystemError) in
+      guard let (answer, descriptors) = try exchange(LinkPacket(.accept, keys: [key])) else { return nil }
+      if answer.kind == .refused { throw SystemError(answer.words, errorNumber: EMFILE) }
+      guard let descriptor = descriptors.first else { return nil }
+      entries[key] = descriptor
+      return descriptor
+    }
   }
 
   /// Has the keeper start an assistant.
   package func assist() throws(SystemError) -> SequencedSocket {
-    mutex.lock()
-    defer { mutex.unlock() }
-    guard let (answer, descriptors) = try exchange(LinkPacket(.assist)) else {
+    guard let (answer, descriptors) = try locked({ () throws(SystemError) in try exchange(LinkPacket(.assist)) }) else {
       throw SystemError("starting an assistant: the keeper is dead", errorNumber: ECONNRESET)
     }
     guard answer.kind == .done, let descriptor = descriptors.first else {
-      throw SystemError(String(decoding: answer.text, as: UTF8.self), errorNumber: EAGAIN)
+      throw SystemError(answer.words, errorNumber: EAGAIN)
     }
     return SequencedSocket(adopting: descriptor)
   }
@@ -144,11 +142,11 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   ///
   /// - Returns: why that can't be; nil where this process is about to be killed.
   package func upgrade() -> String? {
-    mutex.lock()
-    defer { mutex.unlock() }
     do throws(SystemError) {
-      guard let answer = try ask(LinkPacket(.upgrade)) else { return "the keeper is dead" }
-      return answer.kind == .refused ? String(decoding: answer.text, as: UTF8.self) : nil
+      guard let (answer, _) = try locked({ () throws(SystemError) in try exchange(LinkPacket(.upgrade)) }) else {
+        return "the keeper is dead"
+      }
+      return answer.kind == .refused ? answer.words : nil
     } catch { return "\(error)" }
   }
 
@@ -156,20 +154,20 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   ///
   /// - Returns: only where that failed.
   package func makeKeeper(of attendant: Attendant) -> SystemError {
-    mutex.lock()
-    defer { mutex.unlock() }
-    var held = entries
-    for (number, former) in formerWorkers.enumerated() {
-      let key = HeldKey(group: 0, role: HeldKey.lingeringWorker, index: UInt32(number))
-      if let handle = former.handle, handle.isAlive { held[key] = handle.descriptor }
+    locked {
+      var held = entries
+      for (number, former) in formerWorkers.enumerated() {
+        let key = HeldKey(group: 0, role: HeldKey.lingeringWorker, index: UInt32(number))
+        if let handle = former.handle, handle.isAlive { held[key] = handle.descriptor }
+      }
+      return attendant.becomeKeeper(held: held)
     }
-    return attendant.becomeKeeper(held: held)
   }
 
-  private func locked<Result>(_ body: () -> Result) -> Result {
+  private func locked<Outcome, Failure: Error>(_ body: () throws(Failure) -> Outcome) throws(Failure) -> Outcome {
     mutex.lock()
     defer { mutex.unlock() }
-    return body()
+    return try body()
   }
 
   /// Needs the lock. A living keeper that can't be told (no memory) only holds more than it has to.
@@ -180,11 +178,6 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   /// Needs the lock.
   ///
   /// - Returns: nil with the keeper dead.
-  private func ask(_ message: LinkPacket, descriptors: [Descriptor] = []) throws(SystemError) -> LinkPacket? {
-    try exchange(message, descriptors: descriptors)?.answer
-  }
-
-  /// The same, with the descriptors that come with the answer.
   private func exchange(_ message: LinkPacket, descriptors: [Descriptor] = []) throws(SystemError) -> (
     answer: LinkPacket, descriptors: [Descriptor]
   )? {

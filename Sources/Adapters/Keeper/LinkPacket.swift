@@ -63,5 +63,8 @@ struct LinkPacket: Equatable {
     self.init(kind, keys: keys, text: Array(bytes[textStart...]))
   }
 
+  /// The text, for people.
+  var words: String { String(decoding: text, as: UTF8.self) }
+
   var bytes: [UInt8] { kind.rawValue.bytes + UInt32(keys.count).bytes + keys.flatMap(\.bytes) + text }
 }

@@ -19,7 +19,7 @@ struct WorkerProgram {
   }
 
   private init(pinned path: String) throws(SystemError) {
-    let file = Descriptor(owning: try checked("opening \(path)") { open(path, O_RDONLY | O_CLOEXEC) })
+    let file = try Descriptor(opening: path, O_RDONLY)
     self.path = path
     executable = "/proc/self/fd/\(file.raw)"
     pin = file

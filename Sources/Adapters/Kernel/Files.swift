@@ -19,8 +19,7 @@ func readAll(
 }
 
 func readAll(_ path: String, limit: Int, from offset: Int = 0) throws(SystemError) -> [UInt8] {
-  let file = Descriptor(owning: try checked("opening \(path)") { open(path, O_RDONLY | O_CLOEXEC) })
-  return try readAll(file, limit: limit, from: offset, operation: "reading \(path)")
+  try readAll(try Descriptor(opening: path, O_RDONLY), limit: limit, from: offset, operation: "reading \(path)")
 }
 
 /// A small file; nil where it can't be read.
@@ -119,8 +118,8 @@ package enum Directory {
 package enum File {
   /// Writes a file anew.
   package static func write(_ text: String, to path: String) throws(SystemError) {
-    let flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC
-    let file = Descriptor(owning: try checked("writing \(path)") { open(path, flags, 0o666) })
+    let flags = O_WRONLY | O_CREAT | O_TRUNC
+    let file = try Descriptor(opening: path, flags, mode: 0o666, operation: "writing \(path)")
     try writeAll(Array(text.utf8), to: file.raw, operation: "writing \(path)")
   }
 
@@ -129,8 +128,7 @@ package enum File {
     try Directory.make(of: path)
     let new = "\(path).new"
     unlink(new)
-    let flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC
-    let file = Descriptor(owning: try checked("writing \(path)") { open(new, flags, mode) })
+    let file = try Descriptor(opening: new, O_WRONLY | O_CREAT | O_EXCL, mode: mode, operation: "writing \(path)")
     do throws(SystemError) {
       try writeAll(bytes, to: file.raw, operation: "writing \(path)")
       try checked("setting the mode of \(path)") { fchmod(file.raw, mode) }  // whatever the umask

@@ -126,6 +126,13 @@ package final class Descriptor: Sendable {
     self.isForeign = isForeign
   }
 
+  /// Opens a file.
+  convenience init(opening path: String, _ flags: Int32, mode: UInt32 = 0, operation: String? = nil)
+    throws(SystemError)
+  {
+    self.init(owning: try checked(operation ?? "opening \(path)") { open(path, flags | O_CLOEXEC, mode) })
+  }
+
   /// Whether it ends, as descriptors of ours do, when this process executes another program.
   func setClosesOnExecute(_ closes: Bool) { _ = fcntl(raw, F_SETFD, closes ? FD_CLOEXEC : 0) }
 

@@ -81,7 +81,7 @@ package final class Attendant: Sendable {
         usleep(Self.endMicroseconds)
         return SystemError("the attendant has died", errorNumber: ECONNRESET)
       }
-      return SystemError(String(decoding: answer.text, as: UTF8.self), errorNumber: EIO)
+      return SystemError(answer.words, errorNumber: EIO)
     } catch { return error }
   }
 

@@ -182,8 +182,7 @@ struct PrivilegedWork: Sendable {
   private func connect(_ path: String) throws(SystemError) -> Descriptor {
     let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
     let descriptor = Descriptor(owning: try checked("socket") { socket(AF_UNIX, kind, 0) })
-    let (result, errorNumber) = (try withAddress(path) { Glibc.connect(descriptor.raw, $0, $1) }, errno)
-    if result != 0 { throw SystemError("connecting to \(path)", errorNumber: errorNumber) }
+    try withAddress(path, "connecting to \(path)") { Glibc.connect(descriptor.raw, $0, $1) }
     if swapDirectory == nil { return descriptor }
     let deadline = SystemClock().nowNanoseconds + Self.greetingNanoseconds
     var begin = [UInt8](repeating: 0, count: Self.greeting.count)
