@@ -114,30 +114,6 @@ package final class Keeper {
 
   private static let endNanoseconds: UInt64 = 2_000_000_000
 
-  /// - Returns: what starts a worker, and what prepares the next one's start.
-  static func starting(_ arguments: [String], attendant: [String]) -> (Start, @Sendable (WorkerProgram) -> Void) {
-    let supply = AttendantSupply(attendant)
-    return (
-      { program, link throws(SystemError) in
-        let attendant = try supply.take(program)
-        do throws(SystemError) {
-          // The signals to end with wait until the worker takes them: one that came too early would only kill it.
-          let worker = try ChildProcess.spawn(
-            program.executable, name: program.path, arguments, blocked: EndSignals.numbers
-          ) {
-            posix_spawn_file_actions_adddup2(&$0, link.raw, KeeperLink.workerDescriptor)
-            posix_spawn_file_actions_adddup2(&$0, attendant.link.raw, Attendant.linkDescriptor)
-            posix_spawn_file_actions_adddup2(&$0, attendant.process.descriptor.raw, Attendant.processDescriptor)
-          }
-          return StartedWorker(process: worker, attendant: attendant.process)
-        } catch {
-          StartedWorker.end(attendant.process)
-          throw error
-        }
-      }, { supply.prepare($0) }
-    )
-  }
-
   private func reapLingering() {
     reapAssistants()
     // (Of an earlier keeper's they are no children of ours.)
