@@ -20,17 +20,16 @@ struct Main {
 
   /// To people on standard error, to programs (`--json`) on standard output, in the form of the daemon's own refusals.
   private static func report(_ error: any Error, _ arguments: [String]) {
-    var reply: JSONValue?
+    var report: JSONValue?
     let (code, message): (String, String)
     switch error {
     case let error as UsageError: (code, message) = ("usage", error.message)
-    case let error as Client.Failure: (code, message, reply) = (error.code, error.message, error.reply)
-    case let error as CommandFailure: (code, message, reply) = ("failed", error.message, error.report)
+    case let error as CommandFailure: (code, message, report) = (error.code, error.message, error.report)
     default: (code, message) = ("failed", "\(error)")
     }
     if arguments.contains("--json") {
       let error: JSONValue = ["code": .string(code), "message": .string(message)]
-      return ClientCommands.printJSON(reply ?? ["ok": false, "error": error])
+      return ClientCommands.printJSON(report ?? ["ok": false, "error": error])
     }
     let command = arguments.first { Command.named($0) != nil }.map { " \($0)" } ?? ""
     let advice = error is UsageError ? "Try 'swap-monitor\(command) --help'.\n" : ""

@@ -5,9 +5,13 @@ struct UsageError: Error, Equatable {
 
 /// Why a command has failed, in words: exit code 1.
 struct CommandFailure: Error {
+  /// The daemon's, or one of our own: "failed", "no-daemon", "permission-denied", `interrupted`.
+  var code = "failed"
   let message: String
-  /// What it would have shown with --json, and that tells of it.
+  /// What is shown with --json, where that is more than code and message: the daemon's own refusal, say.
   var report: JSONValue?
+
+  static let interrupted = "interrupted"
 }
 
 /// A command's arguments: options (`--name VALUE`, `--name=VALUE`), flags (`--name`) and words, taken one by one.

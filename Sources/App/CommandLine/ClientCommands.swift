@@ -64,7 +64,7 @@ enum ClientCommands {
     if name == "detach" { try checkAttached(tenant, client) }
     let showsProgress = request["wait"] == true && !arguments.has("json") && Console.isTerminal
     let signals = showsProgress ? try EndSignals() : nil
-    do throws(Client.Failure) {
+    do throws(CommandFailure) {
       guard showsProgress else { return try client.ask(request) }
       let watcher = attempt { try Self.client(arguments) }  // without it no figures are shown
       var progress = ProgressWatch(name, tenant: tenant, client: client, watcher: watcher, signals: signals)
@@ -86,9 +86,9 @@ enum ClientCommands {
   // MARK: What they share
 
   /// - Parameter tenant: nil for those of all.
-  static func statuses(_ client: Client, _ tenant: String?) throws(Client.Failure) -> [JSONValue] {
+  static func statuses(_ client: Client, _ tenant: String?) throws(CommandFailure) -> [JSONValue] {
     if let tenant {
-      do throws(Client.Failure) { return [try client.ask(["op": "status", "tenant": .string(tenant)])] } catch {
+      do throws(CommandFailure) { return [try client.ask(["op": "status", "tenant": .string(tenant)])] } catch {
         throw explained(error, tenant, client)
       }
     }
@@ -112,23 +112,23 @@ enum ClientCommands {
     replies.flatMap { $0["warnings"]?.elements ?? [] }.compactMap { $0.text.map { "warning: \($0)\n" } }.joined()
   }
 
-  private static func client(_ arguments: Arguments) throws(Client.Failure) -> Client {
+  private static func client(_ arguments: Arguments) throws(CommandFailure) -> Client {
     try Client(path: arguments.value("socket") ?? Defaults.socketPath())
   }
 
   /// A refusal with what to do next.
-  private static func explained(_ refusal: Client.Failure, _ tenant: String, _ client: Client) -> Client.Failure {
-    var (message, reply) = (refusal.message, refusal.reply)
+  private static func explained(_ refusal: CommandFailure, _ tenant: String, _ client: Client) -> CommandFailure {
+    var (message, reply) = (refusal.message, refusal.report)
     if refusal.code == "no-such-tenant" {
       if let names = attempt({ try client.list() })?.compactMap({ $0["tenant"]?.text }) {
         message = TenantHint.text(for: tenant, among: names)
         reply?["tenants"] = .array(names.map { .string($0) })
       }
-    } else if let state = refusal.reply?["error"]?["state"]?.text, ["Ready", "Active"].contains(state) {
+    } else if let state = refusal.report?["error"]?["state"]?.text, ["Ready", "Active"].contains(state) {
       message += ". Ask 'swap-monitor enable \(tenant)' first"
     } else if let flag = switches.first(where: { message.contains("\"\($0.value)\": true") })?.key {
       message += ". On the command line that is --\(flag)"
     }
-    return Client.Failure(code: refusal.code, message: message, reply: reply)
+    return CommandFailure(code: refusal.code, message: message, report: reply)
   }
 }

@@ -267,7 +267,8 @@ enum Help {
     "detach",
     """
     Brings all of the tenant's memory back, stops monitoring it, closes what attach has opened in its process, and
-    forgets the tenant, which runs on as if nothing had been. Waits for the end.
+    forgets the tenant, which runs on as if nothing had been. Waits for the end. (Who has registered by itself is left
+    alone: unregister ends that.)
     """, example: "detach vm1")
 
   static let unregister = ofTenant(

@@ -14,7 +14,7 @@ struct StatusWatch {
     client.signals = signals
     var rates = FaultRates()
     var hasShown = false
-    do throws(Client.Failure) {
+    do throws(CommandFailure) {
       repeat {
         let replies = try ClientCommands.statuses(client, tenant)
         rates.look(replies, atNanoseconds: clock.nowNanoseconds)
@@ -23,12 +23,12 @@ struct StatusWatch {
       } while !Console.hasFailed
         && Readable.wait(for: [signals.descriptor], timeoutNanoseconds: intervalNanoseconds).isEmpty
     } catch {
-      if error.code == Client.Failure.interrupted { return }
+      if error.code == CommandFailure.interrupted { return }
       guard hasShown, error.code == "no-such-tenant", let tenant else { throw error }
-      throw Client.Failure(
+      throw CommandFailure(
         code: error.code,
         message: "the tenant \(tenant) is gone: it has been unregistered, or its processes have ended",
-        reply: error.reply)
+        report: error.report)
     }
   }
 

@@ -36,7 +36,7 @@ final class Stage {
     let clock = SystemClock()
     let deadline = clock.nowNanoseconds + patienceNanoseconds
     while true {
-      do throws(Client.Failure) {
+      do throws(CommandFailure) {
         let client = try Client(path: socket)
         _ = try client.list()
         return client
@@ -65,7 +65,7 @@ final class Stage {
   }
 
   @discardableResult
-  func ask(_ command: String, _ tenant: String) throws(Client.Failure) -> JSONValue {
+  func ask(_ command: String, _ tenant: String) throws(CommandFailure) -> JSONValue {
     try client.ask(["op": .string(command), "tenant": .string(tenant), "wait": true])
   }
 }

@@ -158,7 +158,7 @@ struct TortureRun {
       let (board, socket) = (board, stage.socket)
       var isPatient = true
       let hasRecovered = try killer.kill(
-        connect: { () throws(Client.Failure) in try Client(path: socket) },
+        connect: { () throws(CommandFailure) in try Client(path: socket) },
         hasRecovered: { since in
           (0..<TortureLayout.writers).allSatisfy { board[.rests, $0] != 0 || board[.lastBegin, $0] >= since }
         },
