@@ -20,55 +20,47 @@ struct Main {
 
   /// To people on standard error, to programs (`--json`) on standard output, in the form of the daemon's own refusals.
   private static func report(_ error: any Error, _ arguments: [String]) {
-    var reply: JSONValue?
+    var report: JSONValue?
     let (code, message): (String, String)
     switch error {
     case let error as UsageError: (code, message) = ("usage", error.message)
-    case let error as Client.Failure: (code, message, reply) = (error.code, error.message, error.reply)
-    case let error as Serve.Failure: (code, message) = ("failed", error.message)
-    case let error as CommandFailure: (code, message, reply) = ("failed", error.message, error.report)
+    case let error as CommandFailure: (code, message, report) = (error.code, error.message, error.report)
     default: (code, message) = ("failed", "\(error)")
     }
     if arguments.contains("--json") {
       let error: JSONValue = ["code": .string(code), "message": .string(message)]
-      return ClientCommands.printJSON(reply ?? ["ok": false, "error": error])
+      return ClientCommands.printJSON(report ?? ["ok": false, "error": error])
     }
-    let command = arguments.first.map { Help.commands.contains($0) ? " \($0)" : "" } ?? ""
+    let command = arguments.first { Command.named($0) != nil }.map { " \($0)" } ?? ""
     let advice = error is UsageError ? "Try 'swap-monitor\(command) --help'.\n" : ""
     Console.writeError("swap-monitor: \(message)\n\(advice)")
   }
 
-  private static func dispatch(_ arguments: [String]) throws {
-    guard let command = arguments.first else { throw UsageError(message: "a command is missing") }
-    let rest = Array(arguments.dropFirst())
-    if Help.commands.contains(command), try Arguments(rest, of: command).has("help") {
-      return Console.write(Help.text(of: command) + "\n")
-    }
-    switch command {
-    case "serve": try Serve.run(rest)
+  private static func dispatch(_ words: [String]) throws {
+    guard let name = words.first else { throw UsageError(message: "a command is missing") }
+    let rest = Array(words.dropFirst())
+    if let command = Command.named(name) { return try command.run(rest) }
+    switch name {
+    // Not for people: others of our commands start these.
     case "worker": try Serve.runWorker(rest)
     case AttendantService.command: try Serve.runAttendant(rest)
-    case "check-sandbox": try SandboxCheck.run(rest)
     case "assistant": try Assistant.run(rest)
     case "layout-version": Console.write("\(Keeper.layoutVersion)\n")
-    case "demo": try Demo.run(rest)
     case PatternTenant.command: try PatternTenant.run(rest)
-    case "torture": try Torture.run(rest)
-    case TortureTenant.command: try TortureTenant.run(rest)
-    case "bench": try Bench.run(rest)
     case PatternTenant.crowdCommand: try PatternTenant.runCrowd(rest)
-    case "list": try ClientCommands.list(rest)
-    case "status": try ClientCommands.status(rest)
-    case "upgrade": try ClientCommands.upgrade(rest)
-    case "install": try Install.run(rest)
-    case "enable", "trim", "out", "disable", "unregister", "detach": try ClientCommands.command(command, rest)
-    case "attach": try AttachCommand.run(rest)
-    case "help" where rest.first.map { Help.commands.contains($0) } == true: try dispatch([rest[0], "--help"])
-    case "--help", "-h", "help": Console.write(Help.main + "\n")
+    case TortureTenant.command: try TortureTenant.run(rest)
+
+    case "--help", "-h", "help":
+      Console.write((rest.first.flatMap(Command.named)?.help ?? Help.main) + "\n")
     case "--version" where rest.contains("--json"):
       ClientCommands.printJSON(["ok": true, "version": .string(Defaults.version)])
     case "--version": Console.write("swap-monitor \(Defaults.version)\n")
-    default: throw UsageError(message: "unknown command \"\(command)\"")
+    case _ where name.hasPrefix("-"):
+      guard let command = words.first(where: { Command.named($0) != nil }) else { fallthrough }
+      let options = words.filter { $0 != command }
+      throw UsageError(
+        message: "options come after the command: swap-monitor \(([command] + options).joined(separator: " "))")
+    default: throw UsageError(message: "unknown command \"\(name)\"")
     }
   }
 }

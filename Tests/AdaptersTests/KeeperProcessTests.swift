@@ -49,17 +49,15 @@ struct KeeperProcessTests {
     await #expect(processExitsWith: .exitCode(0)) {
       let (keeper, socket) = try KeeperProcessTests.link()
       let files = try (0..<300).map { try makeMemoryFile("kept-by-test", bytes: $0 + 1) }
-      let description = KeeperDescription(
-        process: getpid(), endsWorkerWithItself: false, executable: try #require(python),
-        words: ["python3", "-B", "\(clients)/executed_keeper.py", "serve", "a b", ""])
-      _ = try keeper.send(LinkPacket(.inventoryEnd, text: description.text).bytes)
+      let words = ["python3", "-B", "\(clients)/executed_keeper.py", "serve", "a b", ""]
+      _ = try keeper.send(LinkPacket(.inventoryEnd, text: getpid().bytes).bytes)
       let link = try KeeperLink(socket: socket)
       // The keeper is as good as dead: nobody answers.
       shutdown(keeper.descriptor.raw, Int32(SHUT_RDWR))
       try link.hold(files.enumerated().map { (KeeperProcessTests.key($0), $1) })
       try link.hold([(HeldKey(group: 3, role: 3), makeMemoryFile("kept-by-test", bytes: 1))])
       link.drop(group: 3)
-      _exit(description.execute(passing: link.held).errorNumber == 0 ? 98 : 99)
+      _exit(Inheritance.execute(try #require(python), words, passing: link.held).errorNumber == 0 ? 98 : 99)
     }
   }
 
@@ -90,9 +88,8 @@ struct KeeperProcessTests {
     await #expect(processExitsWith: .exitCode(0)) {
       func isTied(to process: Int32) throws -> Bool {
         let (keeper, socket) = try KeeperProcessTests.link()
-        let description = KeeperDescription(process: process, endsWorkerWithItself: true, executable: "", words: [""])
-        _ = try keeper.send(LinkPacket(.inventoryEnd, text: description.text).bytes)
-        do throws(SystemError) { _ = try KeeperLink(socket: socket) } catch { return false }
+        _ = try keeper.send(LinkPacket(.inventoryEnd, text: process.bytes).bytes)
+        do throws(SystemError) { _ = try KeeperLink(socket: socket, endsWithKeeper: true) } catch { return false }
         var signal: Int32 = 0
         _ = withUnsafeMutablePointer(to: &signal) { c_prctl(2, UInt(bitPattern: $0)) }  // PR_GET_PDEATHSIG
         _ = c_prctl(Linux.PR_SET_PDEATHSIG, 0)
@@ -165,7 +162,7 @@ struct KeeperProcessTests {
     let address = (isAbstract ? "@" : "") + "\(directory.path)/notify"
     let raw = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
     let descriptor = Descriptor(owning: raw)
-    #expect(try withAddress(address, isAbstract: isAbstract) { bind(raw, $0, $1) } == 0)
+    try withAddress(address, isAbstract: isAbstract, "listening") { bind(raw, $0, $1) }
     let manager = SequencedSocket(adopting: descriptor)
     func said() throws -> (text: String, inode: UInt?) {
       guard !Readable.wait(for: [descriptor], timeoutNanoseconds: waitLimitSeconds * 1_000_000_000).isEmpty,

@@ -166,10 +166,7 @@ struct KeeperTests {
       let word = SplitMix.mix(number)
       let bytes = (0..<word % 60).map { UInt8(truncatingIfNeeded: SplitMix.mix(word &+ $0) % ($0 < 8 ? 3 : 256)) }
       if let packet = LinkPacket(bytes) { #expect(packet.bytes == bytes) }
-      _ = KeeperDescription(bytes)
     }
-    let description = KeeperDescription(process: 7, endsWorkerWithItself: true, executable: "/a b", words: ["", "ü"])
-    #expect(KeeperDescription(description.text) == description)
   }
 
   @Test("keys have names, and nothing else has")
@@ -198,8 +195,7 @@ struct KeeperTests {
     var ends: [Int32] = [0, 0]
     try #require(socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0)
     var keeper: SequencedSocket? = SequencedSocket(adopting: Descriptor(owning: ends[0]))
-    let description = KeeperDescription(process: 1, endsWorkerWithItself: false, executable: "/nowhere", words: ["x"])
-    #expect(try keeper?.send(LinkPacket(.inventoryEnd, text: description.text).bytes) == true)
+    #expect(try keeper?.send(LinkPacket(.inventoryEnd, text: Int32(1).bytes).bytes) == true)
     let link = try KeeperLink(socket: Descriptor(owning: ends[1]))
     keeper = nil
     let file = try makeMemoryFile("keeper-test", bytes: 1)
@@ -211,7 +207,7 @@ struct KeeperTests {
     #expect(link.stored(Self.key(2)) == [1, 2])
     #expect(link.upgrade() == "the keeper is dead")
     #expect(Readable.wait(for: [link.descriptor], timeoutNanoseconds: waitLimitSeconds * 1_000_000_000).count == 1)
-    #expect(description.execute(passing: link.held).errorNumber == ENOENT)
+    #expect(Inheritance.execute("/nowhere", ["x"], passing: link.held).errorNumber == ENOENT)
     #expect(fcntl(file.raw, F_GETFD) == FD_CLOEXEC)
   }
 
@@ -219,6 +215,7 @@ struct KeeperTests {
   func brokenInventory() throws {
     for packets in [
       [], [LinkPacket(.inventory, keys: [Self.key(0)])], [LinkPacket(.ready)], [LinkPacket(.inventoryEnd)],
+      [LinkPacket(.inventoryEnd, text: [1, 2, 3])],
     ] {
       var ends: [Int32] = [0, 0]
       try #require(socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0)

@@ -36,7 +36,7 @@ import Testing
     }
     #expect(packet.bytes == [1, 2])
     #expect(try server.peer().process?.pid == getpid())
-    Directory.removeFile(listener.path)
+    try File.remove(path)
     #expect(access(path, F_OK) != 0)
     #expect(throws: SystemError.self) { try SequencedSocket(connectingTo: path) }
   }

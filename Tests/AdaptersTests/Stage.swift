@@ -48,8 +48,8 @@ final class Stage: @unchecked Sendable {  // its fields are guarded by `monitor`
     result = try Background { [self] in
       do throws(SystemError) {
         let keeper = try Keeper(
-          executable: executable, layoutQuestion: layoutQuestion, keeperArguments: ["serve", "--with", "words"],
-          held: held, signals: signals, endsWorkerWithItself: false, serviceManagerAddress: serviceManagerAddress,
+          executable: executable, layoutQuestion: layoutQuestion, held: held, signals: signals,
+          serviceManagerAddress: serviceManagerAddress,
           log: { line in self.monitor.withLock { self.lines.append(line) } }, start: start ?? (self.start, { _ in }))
         return .success(try keeper.run())
       } catch { return .failure(error) }

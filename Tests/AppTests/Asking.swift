@@ -13,7 +13,7 @@ final class Asking: Sendable {
     let box = Box()
     self.box = box
     thread = try Adapters.Thread(name: "asking") {
-      do throws(Client.Failure) {
+      do throws(CommandFailure) {
         let reply = try client.exchange(request)
         box.value.withLock { $0 = reply }
       } catch {}

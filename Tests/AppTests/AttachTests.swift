@@ -125,7 +125,8 @@ struct AttachTests {
     let other = "\(daemon.directory)/monitor"
     let listener = Descriptor(owning: socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0))
     defer { unlink(other) }
-    #expect(try withAddress(other) { bind(listener.raw, $0, $1) } == 0 && listen(listener.raw, 1) == 0)
+    try withAddress(other, "listening") { bind(listener.raw, $0, $1) }
+    #expect(listen(listener.raw, 1) == 0)
     for (greeting, complaint) in [
       ("", "no greeting comes"), ("HTTP/1.1 200\n", "no QEMU's QMP monitor"),
       ("{\"QMP\": {}}\n", "is the monitor of process \(getpid()), not"),

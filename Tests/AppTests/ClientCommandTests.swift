@@ -33,6 +33,33 @@ struct ClientCommandTests {
     #expect(code == exitCode)
   }
 
+  @Test func `each command helps with -h too`() throws {
+    for command in Command.all {
+      let (text, code) = try run([command.name, "-h"], "")
+      #expect(text == command.help + "\n" && code == 0, "\(command.name)")
+    }
+  }
+
+  @Test func `options before the command are told where they belong`() throws {
+    let (text, code) = try run(["--socket", "/x", "status", "vm1"], "")
+    #expect(text.contains("options come after the command: swap-monitor status --socket /x vm1\n") && code == 2)
+    #expect(text.contains("'swap-monitor status --help'"))
+    #expect(try json(["--socket", "/x", "list"], "").reply["error"]?["code"] == "usage")
+  }
+
+  @Test(arguments: ["demo", "torture", "bench"])
+  func `more memory than there is is refused, and it is told how much there is`(_ command: String) throws {
+    let gibibytes = try #require(Machine.memory("MemTotal:")) >> 30 + 1
+    let (reply, code) = try json([command, "--memory", "\(gibibytes)G"], "")
+    #expect(reply["error"]?["message"]?.text?.contains("available on this machine") == true && code == 1, "\(reply)")
+  }
+
+  @Test(arguments: [["--freeze", "foo"], ["--freeze", "caller"], ["--name", "a b"], ["--name", ""]])
+  func `what no daemon would take is a wrong use of attach`(_ words: [String]) throws {
+    let (reply, code) = try json(["attach", "1"] + words, "/nonexistent/socket")
+    #expect(reply["error"]?["code"] == "usage" && code == 2, "\(reply)")
+  }
+
   @Test func `the version as JSON`() throws {
     #expect(try json(["--version"], "").reply == ["ok": true, "version": .string(Defaults.version)])
   }
@@ -54,6 +81,8 @@ struct ClientCommandTests {
     #expect(try json(["list"], path).reply["tenants"]?.elements?.first?["state"] == "Active")
     let disabled = try run(["disable", "demo", "--slow-file-cleanup"], path)
     #expect(disabled.text.hasPrefix("demo: Ready\n") && disabled.code == 0, "no progress where there is no terminal")
+    let detached = try run(["detach", "demo"], path)
+    #expect(detached.code == 1 && detached.text.contains("'swap-monitor unregister demo'"), "\(detached.text)")
     #expect(try run(["unregister", "demo"], path).text == "demo: everything is back, and it is forgotten\n")
     #expect(try run(["list"], path).text == "no tenants\n")
     #expect(try tenant.mismatches() == 0)

@@ -187,6 +187,20 @@ struct DiskTests {
     #expect(own.memory.mismatches(in: 0..<own.memory.pageCount) == 0)
   }
 
+  @Test(.enabled(if: hasUserfaultfd)) func `a swap directory that is made is told of`() throws {
+    let directory = try Directory.makeTemporary()
+    let made = "\(directory)/one/swap"
+    defer { for path in [made, "\(directory)/one", directory] { rmdir(path) } }
+    let daemon = try merged([program, "serve", "--end-with-parent", "--socket", "\(directory)/s", "--swap-dir", made])
+    var lines: [String] = []
+    while let line = daemon.readLine() {
+      lines.append(line)
+      if line.contains("serving at") { break }
+    }
+    #expect(daemon.end(signal: SIGTERM) == 0)
+    #expect(lines.contains { $0.hasSuffix("info: made the swap directory \(made)") }, "\(lines)")
+  }
+
   @Test func `a swap directory that can't be used is named, with exit code 1`() throws {
     let child = try ChildProcess(
       executable: program, arguments: ["serve", "--socket", "/tmp/swap-monitor-never", "--swap-dir", "/proc/nowhere"],

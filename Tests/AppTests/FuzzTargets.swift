@@ -20,7 +20,7 @@ enum FuzzTargets {
     if case .register(let body) = request, let geometry = PageGeometry(pageBytes: 4096, hugePageBytes: 2 << 20) {
       let file = GuestFile(identity: FileIdentity(device: 1, inode: 1), size: 1 << 40)
       do {
-        let map = try RegionMap(body.regionRequests, files: [file, file], geometry: geometry)
+        let map = try RegionMap(body.regions.map(\.request), files: [file, file], geometry: geometry)
         precondition(map.sizeBytes > 0, "regions without pages")
       } catch {}
     }

@@ -1,4 +1,5 @@
 import Glibc
+import Testing
 
 @testable import Adapters
 @testable import App
@@ -11,11 +12,11 @@ final class MachineProtocol {
     let raw = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
     var limit = timeval(tv_sec: limitSeconds, tv_usec: 0)
     setsockopt(raw, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-    guard try withAddress(path, { connect(raw, $0, $1) }) == 0, let stream = fdopen(raw, "r+") else {
-      let errorNumber = errno
+    do { try withAddress(path, "connecting to \(path)") { connect(raw, $0, $1) } } catch {
       close(raw)
-      throw SystemError("connecting to \(path)", errorNumber: errorNumber)
+      throw error
     }
+    let stream = try #require(fdopen(raw, "r+"))
     socket = stream
     setvbuf(stream, nil, _IONBF, 0)
     _ = try receive("QMP")

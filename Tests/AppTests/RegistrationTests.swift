@@ -33,7 +33,7 @@ struct RegistrationTests {
         "does not map"
       ),
       (own.request(), [], "invalid-request", "0 descriptors"),
-      (own.request(), [own.userfaultfd], "invalid-request", "1 descriptors"),
+      (own.request(), [own.userfaultfd], "invalid-request", "1 descriptor "),
       (own.request(), [own.memory.file, own.memory.file], "invalid-descriptor", "not a userfaultfd"),
       (own.request(), right + [own.memory.file], "invalid-request", "memfd 1"),
     ]

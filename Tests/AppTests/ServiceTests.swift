@@ -26,12 +26,12 @@ struct ServiceTests {
 
   // MARK: Options
 
-  @Test(arguments: Help.commands.sorted()) func `help tells what each option does, and all are taken`(
-    _ command: String
+  @Test(arguments: Command.all) func `help tells what each option does, and all are taken`(
+    _ command: Command
   ) throws {
-    let options = HelpText(Help.text(of: command)).options
+    let options = HelpText(command.help).options
     #expect(options.allSatisfy { !$0.text.isEmpty })
-    #expect(Help.main.contains("\n  \(command) "), "the list of commands lacks it")
+    #expect(Help.main.contains("\n  \(command.name) "), "the list of commands lacks it")
     for option in options {
       let arguments = try Arguments(["--\(option.name)"] + (option.value == nil ? [] : ["value"]), of: command)
       #expect(arguments.has(option.name) && arguments.words.isEmpty)
@@ -49,8 +49,8 @@ struct ServiceTests {
       ("disable", ["socket"], ["no-wait", "slow-file-cleanup"]), ("unregister", ["socket"], ["json"]),
       ("status", ["interval"], ["watch"]), ("install", ["prefix", "root"], ["dry-run", "uninstall"]),
     ] as [(String, [String], [String])])
-  func `options are those that the help tells of`(_ command: String, _ valued: [String], _ flags: [String]) {
-    let options = CommandOptions(of: command)
+  func `options are those that the help tells of`(_ command: String, _ valued: [String], _ flags: [String]) throws {
+    let options = try #require(Command.named(command)).options
     #expect(options.valued.isSuperset(of: valued) && options.flags.isSuperset(of: flags), "\(options)")
     #expect(options.valued.isDisjoint(with: options.flags))
     #expect(command == "torture" || !options.valued.contains("canary"))
@@ -59,11 +59,11 @@ struct ServiceTests {
 
   @Test func `the manual has every command and option`() {
     let page = ManualPage.text.replacing("\\-", with: "-")
-    for command in Help.commands {
-      #expect(page.contains("\n.SS \(command)\n"))
-      for option in HelpText(Help.text(of: command)).options {
+    for command in Command.all {
+      #expect(page.contains("\n.SS \(command.name)\n"))
+      for option in HelpText(command.help).options {
         let isThere = page.contains("\n.B --\(option.name)") || page.contains("[--\(option.name)")
-        #expect(isThere, "\(command) --\(option.name)")
+        #expect(isThere, "\(command.name) --\(option.name)")
       }
     }
   }
@@ -101,11 +101,11 @@ struct ServiceTests {
         + "COMP_CWORD=\(words.count - 1)\n_swap_monitor\nprintf '%s\\n' \"${COMPREPLY[@]}\""
       return Set(try output([bash, "-c", script]).text.split(separator: "\n").map(String.init))
     }
-    #expect(try complete(["swap-monitor", ""]) == Help.commands.union(["help", "--help", "--version"]))
+    #expect(try complete(["swap-monitor", ""]) == Set(Command.all.map(\.name)).union(["help", "--help", "--version"]))
     #expect(try complete(["swap-monitor", "serve", "--log-level", "d"]) == ["debug"])
-    for command in Help.commands {
-      let options = HelpText(Help.text(of: command)).options.map { "--\($0.name)" }
-      #expect(try complete(["swap-monitor", command, "-"]) == Set(options + ["--help"]), "\(command)")
+    for command in Command.all {
+      let options = HelpText(command.help).options.map { "--\($0.name)" }
+      #expect(try complete(["swap-monitor", command.name, "-"]) == Set(options + ["--help"]), "\(command.name)")
     }
   }
 
@@ -117,8 +117,8 @@ struct ServiceTests {
         let (output, code) = try output([path, "-n", "\(root)/usr/local/share/\(file)"])
         #expect(code == 0 && output.isEmpty, "\(output)")
       }
-      for command in Help.commands {
-        for option in HelpText(Help.text(of: command)).options { #expect(text.contains(option.name)) }
+      for command in Command.all {
+        for option in HelpText(command.help).options { #expect(text.contains(option.name)) }
       }
     }
     guard let fish = Self.path(of: "fish") else { return }
@@ -158,8 +158,15 @@ struct ServiceTests {
       let lines = again.split(separator: "\n").filter { $0.contains(root) }
       #expect(lines.count == 8 && lines.allSatisfy { $0.hasPrefix("unchanged") }, "\(again)")
       #expect(try output(["\(root)/usr/local/bin/swap-monitor", "--version"]).code == 0)
-      let dry = try output([program, "install", "--root", root, "--dry-run", "--uninstall"]).text
-      #expect(dry.contains("would remove  \(root)/usr/local/bin/swap-monitor"), "\(dry)")
+      let manual = "\(root)/usr/local/share/man/man8/swap-monitor.8"
+      try File.write("another", to: manual)
+      let dry = try output([program, "install", "--root", root, "--dry-run"]).text.split(separator: "\n")
+      #expect(dry.filter { $0.hasPrefix("unchanged ") }.count == 7 && dry.contains("would write  \(manual)"), "\(dry)")
+      try File.remove(manual)
+      let away = try output([program, "install", "--root", root, "--dry-run", "--uninstall"]).text
+      #expect(away.contains("would remove   \(root)/usr/local/bin/swap-monitor\n"), "\(away)")
+      #expect(away.contains("was not there  \(manual)\n"), "\(away)")
+      _ = try output([program, "install", "--root", root])
       let (text, code) = try output([program, "install", "--root", root, "--uninstall"])
       #expect(code == 0 && text.split(separator: "\n").filter { $0.hasPrefix("removed") }.count == 8, "\(text)")
       #expect(try output(["find", root, "-type", "f"]).text.isEmpty)

@@ -41,6 +41,12 @@ struct ShownTextTests {
     #expect(ByteSize.decimals(value, count) == text)
   }
 
+  @Test func `one page is no pages`() {
+    #expect([0, 1, 2].map { $0.counted("page") } == ["0 pages", "1 page", "2 pages"])
+    #expect(2.counted("child", plural: "children") == "2 children")
+    #expect(StatusText.block(status("a", faults: 0, ["metrics": ["swap_pages": 1]])).contains("  1 page (4.00 KiB)\n"))
+  }
+
   @Test func `tables line up`() {
     var table = Table(["TENANT", "SIZE", "PIDS"], numbers: [1])
     table.add(["a", "512 MiB", "1,2"])

@@ -29,8 +29,7 @@ while True:
         break
     assert kind == INVENTORY
     held.update(entries)
-words = text.split(b"\0")
-assert int(words[0]) == os.getppid() and words[1] == b"0" and words[-3:] == [b"--with", b"words", b""], words
+assert struct.unpack("=i", text) == (os.getppid(),), text
 assert sorted(os.listdir("/proc/self/fd"), key=int)[:3] == ["0", "1", "2"]
 strangers = [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if int(n) > 5 and int(n) not in held.values() and os.path.lexists(f"/proc/self/fd/{n}")]
 assert not any("memfd" in name for name in strangers), strangers

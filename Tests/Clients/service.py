@@ -170,7 +170,7 @@ def life(directory):
     manager.start()
     tenant = Tenant(f"{directory}/socket")
     tenant.ask("enable 0")
-    while not manager.hear("WATCHDOG")["STATUS"].startswith("1 tenants, 1 monitored; 8.00 MiB in staging"):
+    while not manager.hear("WATCHDOG")["STATUS"].startswith("1 tenant, 1 monitored; 8.00 MiB in staging"):
         pass
     # A worker whose control thread does nothing: the watchdog goes hungry.
     os.kill(processes.workers(manager.keeper)[0], signal.SIGSTOP)

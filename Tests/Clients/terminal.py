@@ -112,6 +112,12 @@ def main():
     for words in (["status", "--watch"], ["status", "vm1", "--watch"]):
         screen, code = run({}, *words, interrupt_on=b"\x1b[J")
         assert code == 0 and screen.startswith("\x1b[2J\x1b[H") and "Pending" in screen, screen
+
+    with tempfile.TemporaryDirectory() as directory:  # requests go on being counted until everything has been compared
+        words = ["--seconds", "1", "--memory", "64M", "--no-kill", "--swap-dir", directory]
+        screen, code = run({}, "torture", *words)
+    requests = [int(number) for number in re.findall(r"(\d+) requests  ", screen)]
+    assert code == 0 and requests and requests == sorted(requests) and requests[-1] > 0, screen
     print("verified")
 
 

@@ -65,9 +65,7 @@ package struct BorrowedUserfaultfd: Sendable {
 
   /// Hands the process our /dev/userfaultfd through a pair of sockets that it makes, and has it make its userfaultfd of that.
   private static func makeByDevice(_ process: ProcessHandle, _ tracee: inout Tracee) throws(SystemError) -> Int {
-    let raw = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC)
-    guard raw >= 0 else { return -Int(EPERM) }
-    let device = Descriptor(owning: raw)
+    guard let device = attempt({ try Descriptor(opening: "/dev/userfaultfd", O_RDWR) }) else { return -Int(EPERM) }
     // A page of its own: what lies below a stack may be in use.
     let place = try tracee.call(
       Linux.SYS_mmap, 0, pageBytes, UInt64(PROT_READ | PROT_WRITE), UInt64(MAP_PRIVATE | MAP_ANONYMOUS), .max, 0)
@@ -90,7 +88,7 @@ package struct BorrowedUserfaultfd: Sendable {
     let kind = UInt64(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue)
     let made = try tracee.call(Linux.SYS_socketpair, UInt64(AF_UNIX), kind, 0, place)
     guard made == 0 else { return made }
-    let ends = words(try tracee.read(8, at: place))
+    let ends = try tracee.read(8, at: place).numbers(Int32.self)
     var opened = ends
     var result = -Int(EMFILE)
     do throws(SystemError) {
@@ -116,20 +114,13 @@ package struct BorrowedUserfaultfd: Sendable {
     var header = [UInt64](repeating: 0, count: 20)  // to the end of the control data
     (header[2], header[3], header[4], header[5]) = (vector, 1, control, controlBytes)
     (header[8], header[9]) = (byte, 1)
-    try tracee.write(header.flatMap { LinkPacket.bytes(of: $0) }, at: place)
+    try tracee.write(header.flatMap(\.bytes), at: place)
     let flags = UInt64(Int32(MSG_CMSG_CLOEXEC) | Int32(MSG_DONTWAIT))
     guard try tracee.call(Linux.SYS_recvmsg, UInt64(socket), place, flags) == 1 else { return nil }
     // The header of a control message is 16 bytes: a length, a level and a type. Without a free number none comes.
-    let came = words(try tracee.read(8, at: place + 40))[0]
-    let answer = words(try tracee.read(24, at: control))
+    let came = try tracee.read(8, at: place + 40).number(Int32.self, at: 0)
+    let answer = try tracee.read(24, at: control).numbers(Int32.self)
     return came >= 20 && answer[0] >= 20 && answer[2] == SOL_SOCKET && answer[3] == 0x01 ? answer[4] : nil
-  }
-
-  private static func words(_ bytes: [UInt8]) -> [Int32] {
-    // Safety: only whole words within the bytes are read.
-    bytes.withUnsafeBytes { bytes in
-      (0..<(bytes.count / 4)).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self) }
-    }
   }
 
   private static func copy(_ number: Int32, from process: ProcessHandle) throws(SystemError) -> Descriptor {

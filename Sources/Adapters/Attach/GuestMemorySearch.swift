@@ -93,7 +93,6 @@ package struct GuestMemorySearch: Sendable {
     var status = stat()
     guard stat(path, &status) == 0, UInt64(status.st_ino) == mapping.inode, UInt64(status.st_dev) == mapping.device
     else { return nil }
-    let raw = Glibc.open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK)
-    return raw >= 0 ? Descriptor(owning: raw) : nil
+    return attempt { try Descriptor(opening: path, O_RDWR | O_NONBLOCK) }
   }
 }

@@ -36,8 +36,7 @@ struct Tracee: ~Copyable {
     }
     do throws(SystemError) {
       try Self.hold(pid, limitNanoseconds: Self.limitNanoseconds)
-      let memory = Descriptor(
-        owning: try checked("opening /proc/\(pid)/mem") { open("/proc/\(pid)/mem", O_RDWR | O_CLOEXEC) })
+      let memory = try Descriptor(opening: "/proc/\(pid)/mem", O_RDWR)
       var saved = try Self.registers(of: pid)
       guard saved.runsNativeCode, !(try Self.hasDispatch(pid)) else {
         throw SystemError(
@@ -194,9 +193,9 @@ struct Tracee: ~Copyable {
     }
     guard isKnown, configuration.address != 0 else { return nil }
     // struct rseq: the descriptor's address at 8. struct rseq_cs: its start, length and where to abort at 8, 16 and 24.
-    let place = words(try read(8, at: configuration.address + 8, of: task, memory))[0]
+    let place = try read(8, at: configuration.address + 8, of: task, memory).number(UInt64.self, at: 0)
     guard place != 0 else { return nil }
-    let sequence = words(try read(32, at: place, of: task, memory))
+    let sequence = try read(32, at: place, of: task, memory).numbers(UInt64.self)
     return address &- sequence[1] < sequence[2] ? sequence[3] : nil
   }
 
@@ -234,13 +233,6 @@ struct Tracee: ~Copyable {
     let got = try checked("reading the memory of process \(task)") { pread(memory.raw, &bytes, count, Int(address)) }
     guard got == count else { throw SystemError("reading the memory of process \(task)", errorNumber: EFAULT) }
     return bytes
-  }
-
-  private static func words(_ bytes: [UInt8]) -> [UInt64] {
-    // Safety: only whole words within the bytes are read.
-    bytes.withUnsafeBytes { bytes in
-      (0..<(bytes.count / 8)).map { bytes.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self) }
-    }
   }
 
   private static func request(_ number: Int32, _ task: Int32, _ address: UInt, _ data: UInt, _ operation: String)

@@ -57,11 +57,8 @@ package final class HelperThread: Helper, @unchecked Sendable {  // its fields a
   }
 
   private func start() -> Bool {
-    if thread != nil { return true }
-    do throws(SystemError) {
-      thread = try Thread(name: "helper") { [unowned self] in run() }
-      return true
-    } catch { return false }
+    if thread == nil { thread = attempt { try Thread(name: "helper") { [unowned self] in run() } } }
+    return thread != nil
   }
 
   private func run() {

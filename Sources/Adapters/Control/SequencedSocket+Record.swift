@@ -10,15 +10,9 @@ extension SequencedSocket {
     }
     let space = record.prepare(bytes: next)
     var control = [UInt64](repeating: 0, count: RequestRecord.controlBytes / 8)
-    // Safety: all pointers of the header live until recvmmsg has returned; the record's next user does not follow them.
     let (_, errorNumber) = control.withUnsafeMutableBytes { ancillary in
-      var vector = iovec(iov_base: space.baseAddress, iov_len: space.count)
-      return withUnsafeMutablePointer(to: &vector) { vector in
-        record.received.pointee.msg_hdr = msghdr()
-        record.received.pointee.msg_hdr.msg_iov = vector
-        record.received.pointee.msg_hdr.msg_iovlen = 1
-        record.received.pointee.msg_hdr.msg_control = ancillary.baseAddress
-        record.received.pointee.msg_hdr.msg_controllen = ancillary.count
+      withMessage(space, ancillary) { message in
+        record.received.pointee.msg_hdr = message
         return retryingInterrupts {
           recvmmsg(raw, record.received, 1, Int32(MSG_DONTWAIT) | Int32(MSG_CMSG_CLOEXEC), nil)
         }
@@ -37,13 +31,10 @@ extension SequencedSocket {
   package func send(_ bytes: [UInt8], ending record: RequestRecord) throws(SystemError) -> Bool {
     var bytes = bytes
     let raw = descriptor.raw
-    // Safety: all pointers of the header live until sendmmsg has returned; the record's next user does not follow them.
+    let nothing = UnsafeMutableRawBufferPointer(start: nil, count: 0)
     let (count, errorNumber) = bytes.withUnsafeMutableBytes { data in
-      var vector = iovec(iov_base: data.baseAddress, iov_len: data.count)
-      return withUnsafeMutablePointer(to: &vector) { vector in
-        record.sent.pointee.msg_hdr = msghdr()
-        record.sent.pointee.msg_hdr.msg_iov = vector
-        record.sent.pointee.msg_hdr.msg_iovlen = 1
+      withMessage(data, nothing) { message in
+        record.sent.pointee.msg_hdr = message
         return retryingInterrupts {
           sendmmsg(raw, record.sent, 1, Int32(MSG_NOSIGNAL) | Int32(MSG_EOR) | Int32(MSG_DONTWAIT))
         }

@@ -50,8 +50,7 @@ package final class SequencedSocket: Sendable {
   package init(connectingTo path: String) throws(SystemError) {
     descriptor = try Self.makeSocket(flags: 0)
     let raw = descriptor.raw
-    let (result, errorNumber) = (try withAddress(path) { address, length in connect(raw, address, length) }, errno)
-    if result != 0 { throw SystemError("connecting to \(path)", errorNumber: errorNumber) }
+    try withAddress(path, "connecting to \(path)") { connect(raw, $0, $1) }
   }
 
   static func makePair() throws(SystemError) -> (Descriptor, Descriptor) {
@@ -84,19 +83,13 @@ package final class SequencedSocket: Sendable {
   private func receive(flags: Int32) throws(SystemError) -> Received {
     var bytes = [UInt8](repeating: 0, count: Self.packetLimit + 1)
     var control = [UInt64](repeating: 0, count: (ControlMessage.spaceForEverything + 7) / 8)
-    var header = msghdr()
+    var (resultFlags, controlBytes): (Int32, Int) = (0, 0)
     let raw = descriptor.raw
-    // Safety: all pointers of the header live until recvmsg has returned.
-    let (count, errorNumber, resultFlags, controlBytes) = bytes.withUnsafeMutableBytes { data in
+    let (count, errorNumber) = bytes.withUnsafeMutableBytes { data in
       control.withUnsafeMutableBytes { ancillary in
-        var vector = iovec(iov_base: data.baseAddress, iov_len: data.count)
-        return withUnsafeMutablePointer(to: &vector) { vector in
-          header.msg_iov = vector
-          header.msg_iovlen = 1
-          header.msg_control = ancillary.baseAddress
-          header.msg_controllen = ancillary.count
-          let (count, errorNumber) = retryingInterrupts { recvmsg(raw, &header, flags | Int32(MSG_CMSG_CLOEXEC)) }
-          return (count, errorNumber, header.msg_flags, header.msg_controllen)
+        withMessage(data, ancillary) { message in
+          defer { (resultFlags, controlBytes) = (message.msg_flags, message.msg_controllen) }
+          return retryingInterrupts { recvmsg(raw, &message, flags | Int32(MSG_CMSG_CLOEXEC)) }
         }
       }
     }
@@ -119,17 +112,10 @@ package final class SequencedSocket: Sendable {
     var control = ControlMessage.make(descriptors)
     var bytes = bytes
     let raw = descriptor.raw
-    // Safety: all pointers of the header live until sendmsg has returned.
     let (count, errorNumber) = bytes.withUnsafeMutableBytes { data in
       control.withUnsafeMutableBytes { ancillary in
-        var vector = iovec(iov_base: data.baseAddress, iov_len: data.count)
-        return withUnsafeMutablePointer(to: &vector) { vector in
-          var header = msghdr()
-          header.msg_iov = vector
-          header.msg_iovlen = 1
-          header.msg_control = ancillary.count > 0 ? ancillary.baseAddress : nil
-          header.msg_controllen = ancillary.count
-          return retryingInterrupts { sendmsg(raw, &header, Int32(MSG_NOSIGNAL) | Int32(MSG_EOR)) }
+        withMessage(data, ancillary) { message in
+          retryingInterrupts { sendmsg(raw, &message, Int32(MSG_NOSIGNAL) | Int32(MSG_EOR)) }
         }
       }
     }
@@ -147,17 +133,25 @@ package final class SequencedSocket: Sendable {
     length = socklen_t(MemoryLayout<Int32>.size)
     if getsockopt(raw, SOL_SOCKET, Linux.SO_PEERPIDFD, &pidfd, &length) == 0, pidfd >= 0 {
       let owned = Descriptor(owning: pidfd)
-      do throws(SystemError) { return Peer(user: credentials.uid, process: try ProcessHandle(pidfd: owned)) } catch {
-        return Peer(user: credentials.uid, process: nil)
-      }
+      return Peer(user: credentials.uid, process: attempt { try ProcessHandle(pidfd: owned) })
     }
     // Before Linux 6.5 the number has to do; it is 0 across PID namespaces.
-    guard credentials.pid > 0 else { return Peer(user: credentials.uid, process: nil) }
-    do throws(SystemError) {
-      return Peer(user: credentials.uid, process: try ProcessHandle(pid: credentials.pid))
-    } catch {
-      return Peer(user: credentials.uid, process: nil)
-    }
+    let process = credentials.pid > 0 ? attempt { try ProcessHandle(pid: credentials.pid) } : nil
+    return Peer(user: credentials.uid, process: process)
+  }
+}
+
+/// Calls with the header of a message that is made of these bytes, and has that beside them.
+func withMessage<Result>(
+  _ data: UnsafeMutableRawBufferPointer, _ ancillary: UnsafeMutableRawBufferPointer, _ body: (inout msghdr) -> Result
+) -> Result {
+  // Safety: the header's pointers live until the body has returned; whoever keeps the header does not follow them.
+  var vector = iovec(iov_base: data.baseAddress, iov_len: data.count)
+  return withUnsafeMutablePointer(to: &vector) { vector in
+    var message = msghdr()
+    (message.msg_iov, message.msg_iovlen) = (vector, 1)
+    (message.msg_control, message.msg_controllen) = (ancillary.count > 0 ? ancillary.baseAddress : nil, ancillary.count)
+    return body(&message)
   }
 }
 
@@ -206,12 +200,13 @@ enum ControlMessage {
   }
 }
 
-/// Calls with a `sockaddr_un` for a path.
+/// Makes a call with a `sockaddr_un` for a path.
 ///
 /// - Parameter isAbstract: the path's first byte stands for the zero byte of a name without a file (unix(7)).
 func withAddress(
-  _ path: String, isAbstract: Bool = false, _ body: (__CONST_SOCKADDR_ARG, socklen_t) -> Int32
-) throws(SystemError) -> Int32 {
+  _ path: String, isAbstract: Bool = false, _ operation: @autoclosure () -> String,
+  _ call: (__CONST_SOCKADDR_ARG, socklen_t) -> Int32
+) throws(SystemError) {
   var address = sockaddr_un()
   address.sun_family = sa_family_t(AF_UNIX)
   var bytes = Array(path.utf8)
@@ -225,7 +220,8 @@ func withAddress(
   guard fits else { throw SystemError("using the socket path \(path)", errorNumber: ENAMETOOLONG) }
   // An abstract name ends where the address ends, so every byte of it counts.
   let length = isAbstract ? MemoryLayout<sa_family_t>.size + bytes.count : MemoryLayout<sockaddr_un>.size
-  return withUnsafePointer(to: &address) { pointer in
-    body(__CONST_SOCKADDR_ARG(__sockaddr_un__: pointer), socklen_t(length))
+  let errorNumber = withUnsafePointer(to: &address) { pointer in
+    call(__CONST_SOCKADDR_ARG(__sockaddr_un__: pointer), socklen_t(length)) == 0 ? 0 : errno
   }
+  if errorNumber != 0 { throw SystemError(operation(), errorNumber: errorNumber) }
 }

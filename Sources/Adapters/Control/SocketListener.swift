@@ -1,10 +1,9 @@
 internal import Glibc
 internal import Synchronization
 
-/// The daemon's listening socket. The file goes when the listener does.
+/// The daemon's listening socket.
 package final class SocketListener: Sendable {
   package let descriptor: Descriptor
-  package let path: String
   /// Given up for an instant when the process has no descriptor left, so that who knocks can be turned away.
   private let spare = Mutex<Descriptor?>(SocketListener.openSpare())
 
@@ -20,18 +19,16 @@ package final class SocketListener: Sendable {
   package init(path: String, mode: UInt32, group: String?) throws(Failure) {
     let isFree: Bool
     do throws(SystemError) {
-      try Self.makeDirectory(of: path)
+      try Directory.make(of: path)
       isFree = try Self.replaceStale(path)
     } catch { throw .system(error) }
     guard isFree else { throw .alreadyServed(path: path) }
     do throws(SystemError) {
       descriptor = try SequencedSocket.makeSocket(flags: Int32(SOCK_NONBLOCK.rawValue))
-      self.path = path
       let raw = descriptor.raw
       // The mode counts from bind on, so that nobody gets in between: umask can only narrow it.
       fchmod(raw, mode)
-      let (result, errorNumber) = (try withAddress(path) { bind(raw, $0, $1) }, errno)
-      if result != 0 { throw SystemError("making the socket \(path)", errorNumber: errorNumber) }
+      try withAddress(path, "making the socket \(path)") { bind(raw, $0, $1) }
       try checked("setting the mode of \(path)") { chmod(path, mode) }
       if let group { try Self.giveTo(group, path) }
       try checked("listening at \(path)") { listen(raw, Self.backlog) }
@@ -42,10 +39,7 @@ package final class SocketListener: Sendable {
   }
 
   /// One that listens already.
-  package init(adopting descriptor: Descriptor, path: String) {
-    self.descriptor = descriptor
-    self.path = path
-  }
+  init(adopting descriptor: Descriptor) { self.descriptor = descriptor }
 
   /// - Returns: nil when nobody is waiting to be let in.
   package func accept() throws(SystemError) -> SequencedSocket? {
@@ -68,17 +62,9 @@ package final class SocketListener: Sendable {
     }
   }
 
-  private static func openSpare() -> Descriptor? {
-    let raw = open("/dev/null", O_RDONLY | O_CLOEXEC)
-    return raw >= 0 ? Descriptor(owning: raw) : nil
-  }
+  private static func openSpare() -> Descriptor? { attempt { try Descriptor(opening: "/dev/null", O_RDONLY) } }
 
   private static let backlog: Int32 = 128
-
-  private static func makeDirectory(of path: String) throws(SystemError) {
-    guard let slash = path.lastIndex(of: "/"), slash != path.startIndex else { return }
-    try Directory.make(String(path[..<slash]), mode: 0o755)
-  }
 
   /// - Returns: false when somebody listens there.
   private static func replaceStale(_ path: String) throws(SystemError) -> Bool {
@@ -88,13 +74,15 @@ package final class SocketListener: Sendable {
       throw SystemError("making the socket \(path), where something else is", errorNumber: EEXIST)
     }
     let probe = try SequencedSocket.makeSocket(flags: Int32(SOCK_NONBLOCK.rawValue))
-    let (result, errorNumber) = (try withAddress(path) { connect(probe.raw, $0, $1) }, errno)
-    if result == 0 || errorNumber == EAGAIN { return false }
-    guard errorNumber == ECONNREFUSED || errorNumber == ENOENT else {
-      throw SystemError("looking who listens at \(path)", errorNumber: errorNumber)
+    do throws(SystemError) {
+      try withAddress(path, "looking who listens at \(path)") { connect(probe.raw, $0, $1) }
+      return false
+    } catch {
+      if error.errorNumber == EAGAIN { return false }
+      guard error.errorNumber == ECONNREFUSED || error.errorNumber == ENOENT else { throw error }
+      unlink(path)
+      return true
     }
-    unlink(path)
-    return true
   }
 
   private static func giveTo(_ group: String, _ path: String) throws(SystemError) {
@@ -108,39 +96,4 @@ package final class SocketListener: Sendable {
     }
     try checked("giving \(path) to the group \(group)") { chown(path, uid_t.max, number) }
   }
-}
-
-/// Directories that are made where they are missing.
-package enum Directory {
-  /// Makes the directory and those above it.
-  package static func make(_ path: String, mode: UInt32) throws(SystemError) {
-    if mkdir(path, mode) == 0 || errno == EEXIST { return }
-    guard errno == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex else {
-      throw SystemError("making the directory \(path)", errorNumber: errno)
-    }
-    try make(String(path[..<slash]), mode: mode)
-    if mkdir(path, mode) != 0 && errno != EEXIST {
-      throw SystemError("making the directory \(path)", errorNumber: errno)
-    }
-  }
-
-  /// A new directory of our own under $TMPDIR or /tmp.
-  package static func makeTemporary() throws(SystemError) -> String {
-    // mkdtemp(3) wants six of them, and replaces them.
-    let placeholder = String(repeating: "X", count: 6)
-    var template = Array("\(Machine.environment("TMPDIR") ?? "/tmp")/swap-monitor-\(placeholder)".utf8CString)
-    guard mkdtemp(&template) != nil else { throw SystemError("making a temporary directory", errorNumber: errno) }
-    return String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-  }
-
-  /// Writes a file anew.
-  package static func writeFile(_ path: String, _ text: String) throws(SystemError) {
-    let file = Descriptor(
-      owning: try checked("writing \(path)") { open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666) })
-    var bytes = Array(text.utf8)
-    while !bytes.isEmpty { bytes.removeFirst(try checked("writing \(path)") { write(file.raw, bytes, bytes.count) }) }
-  }
-
-  package static func remove(_ path: String) { rmdir(path) }
-  package static func removeFile(_ path: String) { unlink(path) }
 }

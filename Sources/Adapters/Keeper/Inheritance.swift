@@ -4,25 +4,36 @@ internal import Glibc
 enum Inheritance {
   /// "NUMBER PROCESS": the descriptor of the list, and whom it is meant for; children see the variable too.
   private static let variable = "SWAP_MONITOR_HELD"
-  private static let entryBytes = 20
+  private static let entryBytes = HeldKey.byteCount + 4
+
+  /// Executes a program in this process, which finds by `passed` what is held.
+  ///
+  /// - Parameter words: its own name first.
+  /// - Returns: only where that failed.
+  static func execute(_ executable: String, _ words: [String], passing held: [HeldKey: Descriptor]) -> SystemError {
+    do throws(SystemError) {
+      let list = try pass(held)
+      // Safety: the words live until execv fails; where it does not, nothing of this process lives on.
+      var words = words.map { strdup($0) } + [nil]
+      execv(executable, &words)
+      let failure = SystemError("executing \(executable)", errorNumber: errno)
+      for word in words { free(word) }
+      unsetenv(variable)
+      for descriptor in held.values { descriptor.setClosesOnExecute(true) }
+      withExtendedLifetime(list) {}
+      return failure
+    } catch { return error }
+  }
 
   /// Has the descriptors stay open, and the next program told.
   ///
   /// - Returns: the list, to be kept until the program is executed.
   static func pass(_ held: [HeldKey: Descriptor]) throws(SystemError) -> Descriptor {
-    var bytes: [UInt8] = []
-    for (key, descriptor) in held { bytes += LinkPacket.bytes(of: key) + LinkPacket.bytes(of: descriptor.raw) }
-    let list = try makeMemoryFile("swap-monitor-held", containing: bytes)
+    let list = try makeMemoryFile("swap-monitor-held", containing: held.flatMap { $0.bytes + $1.raw.bytes })
     // Safety: the caller is about to execute; setenv and another thread's getenv must not meet (setenv(3)).
     setenv(variable, "\(list.raw) \(getpid())", 1)
     for descriptor in Array(held.values) + [list] { descriptor.setClosesOnExecute(false) }
     return list
-  }
-
-  /// Undoes `pass`, where nothing could be executed.
-  static func takeBack(_ held: [HeldKey: Descriptor]) {
-    unsetenv(variable)
-    for descriptor in held.values { descriptor.setClosesOnExecute(true) }
   }
 
   /// What `pass` has left, once.
@@ -32,12 +43,8 @@ enum Inheritance {
     guard words.count == 2, words[1] == getpid(), let raw = words[0], let list = adopt(raw) else { return [:] }
     var held: [HeldKey: Descriptor] = [:]
     let bytes = contents(of: list) ?? []
-    // Safety: only whole entries are read.
-    bytes.withUnsafeBytes { bytes in
-      for offset in stride(from: 0, to: bytes.count - entryBytes + 1, by: entryBytes) {
-        let number = bytes.loadUnaligned(fromByteOffset: offset + 16, as: Int32.self)
-        held[LinkPacket.key(in: bytes, at: offset)] = adopt(number)
-      }
+    for offset in stride(from: 0, to: bytes.count - entryBytes + 1, by: entryBytes) {
+      held[HeldKey(in: bytes, at: offset)] = adopt(bytes.number(at: offset + HeldKey.byteCount))
     }
     return held
   }

@@ -4,14 +4,13 @@ internal import Glibc
 /// handed them all. One thread, which parses nothing that a client sent.
 package final class Keeper {
   /// Of all that one worker leaves for the next one, this link and the tables.
-  package static let layoutVersion = 4
+  package static let layoutVersion = 5
 
   /// Starts a worker with its end of the link, and its attendant.
   typealias Start = @Sendable (_ program: WorkerProgram, _ link: Descriptor) throws(SystemError) -> StartedWorker
 
   private var held: [HeldKey: Descriptor]
   private let signals: EndSignals
-  private let description: KeeperDescription
   private let start: Start
   private let prepare: @Sendable (WorkerProgram) -> Void
   private let layoutQuestion: [String]
@@ -35,31 +34,28 @@ package final class Keeper {
   private var isFirstStart: Bool
 
   /// - Parameters:
-  ///   - keeperArguments: of this program, to become a keeper with.
   ///   - held: what is held already.
   ///   - signals: made before any other thread.
-  ///   - endsWorkerWithItself: else its attendant becomes the keeper when this one dies.
   package convenience init(
-    workerArguments: [String], keeperArguments: [String], held: [HeldKey: Descriptor], signals: EndSignals,
-    endsWorkerWithItself: Bool, log: @escaping (String) -> Void, note: @escaping (String) -> Void
+    workerArguments: [String], held: [HeldKey: Descriptor], signals: EndSignals, log: @escaping (String) -> Void,
+    note: @escaping (String) -> Void
   ) throws(SystemError) {
     try self.init(
-      executable: "/proc/self/exe", layoutQuestion: ["layout-version"], keeperArguments: keeperArguments, held: held,
-      signals: signals, endsWorkerWithItself: endsWorkerWithItself,
+      executable: "/proc/self/exe", layoutQuestion: ["layout-version"], held: held, signals: signals,
       serviceManagerAddress: Machine.environment("NOTIFY_SOCKET"), log: log, note: note,
       start: Self.starting(
         workerArguments, attendant: [AttendantService.command] + workerArguments.dropFirst()))
   }
 
   init(
-    executable: String, layoutQuestion: [String], keeperArguments: [String], held: [HeldKey: Descriptor],
-    signals: EndSignals, endsWorkerWithItself: Bool, serviceManagerAddress: String?, log: @escaping (String) -> Void,
+    executable: String, layoutQuestion: [String], held: [HeldKey: Descriptor], signals: EndSignals,
+    serviceManagerAddress: String?, log: @escaping (String) -> Void,
     note: @escaping (String) -> Void = { _ in },
     start: (start: Start, prepare: @Sendable (WorkerProgram) -> Void)
   ) throws(SystemError) {
     self.held = held.filter { $0.key.role != HeldKey.lingeringWorker }
-    for (key, pidfd) in held where key.role == HeldKey.lingeringWorker {
-      do throws(SystemError) { lingering.append(try ProcessHandle(pidfd: pidfd)) } catch {}  // it has gone
+    lingering = held.filter { $0.key.role == HeldKey.lingeringWorker }.compactMap { entry in
+      attempt { try ProcessHandle(pidfd: entry.value) }  // else it has gone
     }
     self.signals = signals
     self.log = log
@@ -67,10 +63,6 @@ package final class Keeper {
     (self.start, prepare) = start
     self.layoutQuestion = layoutQuestion
     program = WorkerProgram(executable: executable)
-    // (As the worker runs the same program or, after an upgrade, a newer one, /proc/self/exe is right in the worker too.)
-    description = KeeperDescription(
-      process: getpid(), endsWorkerWithItself: endsWorkerWithItself, executable: executable,
-      words: [program.path] + keeperArguments)
     isFirstStart = held.keys.allSatisfy { $0.group == 0 }
     var serviceManager: ServiceManager?
     do throws(SystemError) {
@@ -89,7 +81,7 @@ package final class Keeper {
     var passed = Inheritance.passed()
     if let worker = passed.removeValue(forKey: .formerWorker) {
       // Nothing of it goes on when the next one starts, but for a thread that the kernel holds.
-      do throws(SystemError) { try ProcessHandle(pidfd: worker).kill() } catch {}  // it is dead
+      attempt { try ProcessHandle(pidfd: worker).kill() }  // else it is dead
       if Readable.wait(for: [worker], timeoutNanoseconds: Self.endNanoseconds).isEmpty {
         passed[HeldKey(group: 0, role: HeldKey.lingeringWorker, index: .max)] = worker
       }
@@ -120,31 +112,7 @@ package final class Keeper {
     }
   }
 
-  /// - Returns: what starts a worker, and what prepares the next one's start.
-  private static var endNanoseconds: UInt64 { 2_000_000_000 }
-
-  static func starting(_ arguments: [String], attendant: [String]) -> (Start, @Sendable (WorkerProgram) -> Void) {
-    let supply = AttendantSupply(attendant)
-    return (
-      { program, link throws(SystemError) in
-        let attendant = try supply.take(program)
-        do throws(SystemError) {
-          // The signals to end with wait until the worker takes them: one that came too early would only kill it.
-          let worker = try ChildProcess.spawn(
-            program.executable, name: program.path, arguments, blocked: EndSignals.numbers
-          ) {
-            posix_spawn_file_actions_adddup2(&$0, link.raw, KeeperLink.workerDescriptor)
-            posix_spawn_file_actions_adddup2(&$0, attendant.link.raw, Attendant.linkDescriptor)
-            posix_spawn_file_actions_adddup2(&$0, attendant.process.descriptor.raw, Attendant.processDescriptor)
-          }
-          return StartedWorker(process: worker, attendant: attendant.process)
-        } catch {
-          StartedWorker.end(attendant.process)
-          throw error
-        }
-      }, { supply.prepare($0) }
-    )
-  }
+  private static let endNanoseconds: UInt64 = 2_000_000_000
 
   private func reapLingering() {
     reapAssistants()
@@ -160,7 +128,7 @@ package final class Keeper {
     for (number, worker) in lingering.enumerated() {
       inventory[HeldKey(group: 0, role: HeldKey.lingeringWorker, index: UInt32(number))] = worker.descriptor
     }
-    let worker = try KeptWorker(inventory: inventory, description: description) { link throws(SystemError) in
+    let worker = try KeptWorker(inventory: inventory) { link throws(SystemError) in
       try start(program, link)
     }
     if endIsAsked { worker.send(SIGTERM) }
@@ -220,8 +188,7 @@ package final class Keeper {
     case .accept: return accept(message.keys, for: worker)
     case .alive:
       // Nothing else feeds the watchdog: a control thread that hangs is as bad as none.
-      let status = String(decoding: message.text, as: UTF8.self)
-      tellServiceManager { manager throws(SystemError) in try manager.tellAlive(status: status) }
+      tellServiceManager { manager throws(SystemError) in try manager.tellAlive(status: message.words) }
     case .assist: return assist(worker)
     case .lane, .succeed, .inventory, .inventoryEnd, .done, .refused: return false
     }
@@ -231,7 +198,7 @@ package final class Keeper {
   /// The keeper lets them in, so that no connection is ever the worker's alone.
   private func accept(_ keys: [HeldKey], for worker: KeptWorker) -> Bool {
     guard keys.count == 1, let key = keys.first, let socket = held[HeldKey.activatedSocket] else { return false }
-    let door = door ?? SocketListener(adopting: socket, path: "")
+    let door = door ?? SocketListener(adopting: socket)
     self.door = door
     do throws(SystemError) {
       guard let connection = try door.accept() else { return worker.answer(LinkPacket(.done)) }

@@ -7,7 +7,9 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
 
   private let mutex = PlainMutex()
   private let socket: SequencedSocket
-  private let keeper: KeeperDescription
+  package let keeperProcess: Int32
+  /// This worker is to die with its keeper, as it will in an instant then, and no other is to follow.
+  package let endsWithKeeper: Bool
   private var entries: [HeldKey: Descriptor] = [:]
   private var lingering: [Descriptor]
   private struct Former {
@@ -19,12 +21,12 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   private var isAlone = false
 
   /// Reads what the keeper hands over first: all that is held.
-  package init(socket descriptor: Descriptor) throws(SystemError) {
+  package init(socket descriptor: Descriptor, endsWithKeeper: Bool = false) throws(SystemError) {
     descriptor.setClosesOnExecute(true)
     socket = SequencedSocket(adopting: descriptor)
     var entries: [HeldKey: Descriptor] = [:]
-    var description: KeeperDescription?
-    while description == nil {
+    var keeper: Int32?
+    while keeper == nil {
       guard case .packet(let packet) = try socket.receive() else {
         throw SystemError("taking over from the keeper", errorNumber: ECONNRESET)
       }
@@ -32,31 +34,26 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
       switch message?.kind {
       case .inventory where message?.keys.count == packet.descriptors.count:
         for (key, descriptor) in zip(message?.keys ?? [], packet.descriptors) { entries[key] = descriptor }
-      case .inventoryEnd: description = message.flatMap { KeeperDescription($0.text) }
+      case .inventoryEnd where message?.text.count == 4: keeper = message?.text.number(at: 0)
       default: throw SystemError("taking over from the keeper", errorNumber: packet.lostDescriptors ? EMFILE : EPROTO)
       }
     }
-    guard let description else { throw SystemError("taking over from the keeper", errorNumber: EPROTO) }
-    keeper = description
+    guard let keeper else { throw SystemError("taking over from the keeper", errorNumber: EPROTO) }
+    (keeperProcess, self.endsWithKeeper) = (keeper, endsWithKeeper)
     self.entries = entries.filter { $0.key.role != HeldKey.lingeringWorker }
     lingering = entries.filter { $0.key.role == HeldKey.lingeringWorker }.map(\.value)
-    guard description.endsWorkerWithItself else { return }
+    guard endsWithKeeper else { return }
     _ = c_prctl(Linux.PR_SET_PDEATHSIG, UInt(SIGKILL))
     // It may have died just before.
-    if getppid() != description.process { throw SystemError("staying with the keeper", errorNumber: ESRCH) }
+    if getppid() != keeper { throw SystemError("staying with the keeper", errorNumber: ESRCH) }
   }
-
-  /// This worker is to die with its keeper, as it will in an instant, and no other is to follow.
-  package var endsWithKeeper: Bool { keeper.endsWorkerWithItself }
-
-  package var keeperProcess: Int32 { keeper.process }
 
   /// Whether it is dead, or dies in this moment.
   package var isKeeperDead: Bool {
     // Its sockets are closed before it is seen to have ended.
     var poll = pollfd(fd: socket.descriptor.raw, events: 0, revents: 0)
     let isHungUp = retryingInterrupts { Glibc.poll(&poll, 1, Self.deathMilliseconds) }.result > 0
-    return isHungUp || getppid() != keeper.process
+    return isHungUp || getppid() != keeperProcess
   }
 
   /// Who kills both may not do so at once.
@@ -67,9 +64,7 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
 
   /// As it is now, by /proc. To be asked for once.
   package func takeFormerWorkers() -> FormerWorkers {
-    let handles = lingering.compactMap { (pidfd) -> ProcessHandle? in
-      do throws(SystemError) { return try ProcessHandle(pidfd: pidfd) } catch { return nil }  // it has gone
-    }
+    let handles = lingering.compactMap { pidfd in attempt { try ProcessHandle(pidfd: pidfd) } }  // else it has gone
     lingering = []
     locked { formerWorkers = handles.map { Former(handle: $0) } }
     return FormerWorkers(handles)
@@ -83,13 +78,12 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   /// Returns once the keeper has the descriptors. What was held under a key is replaced. With the keeper dead, they are
   /// recorded and go to the next one.
   package func hold(_ added: [(key: HeldKey, descriptor: Descriptor)]) throws(SystemError) {
-    mutex.lock()
-    defer { mutex.unlock() }
-    for start in stride(from: 0, to: added.count, by: LinkPacket.keyLimit) {
-      let batch = added[start..<min(start + LinkPacket.keyLimit, added.count)]
-      let answer = try ask(LinkPacket(.hold, keys: batch.map(\.key)), descriptors: batch.map(\.descriptor))
-      if answer?.kind == .refused { throw SystemError("handing descriptors to the keeper", errorNumber: EMFILE) }
-      for (key, descriptor) in batch { entries[key] = descriptor }
+    try locked { () throws(SystemError) in
+      for (packet, descriptors) in LinkPacket.batches(.hold, added) {
+        let answer = try exchange(packet, descriptors: descriptors)?.answer
+        if answer?.kind == .refused { throw SystemError("handing descriptors to the keeper", errorNumber: EMFILE) }
+        for (key, descriptor) in zip(packet.keys, descriptors) { entries[key] = descriptor }
+      }
     }
   }
 
@@ -97,24 +91,22 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   ///
   /// - Returns: nil where nobody knocks, or the keeper is dead.
   package func accept(as key: HeldKey) throws(SystemError) -> Descriptor? {
-    mutex.lock()
-    defer { mutex.unlock() }
-    guard let (answer, descriptors) = try exchange(LinkPacket(.accept, keys: [key])) else { return nil }
-    if answer.kind == .refused { throw SystemError(String(decoding: answer.text, as: UTF8.self), errorNumber: EMFILE) }
-    guard let descriptor = descriptors.first else { return nil }
-    entries[key] = descriptor
-    return descriptor
+    try locked { () throws(SystemError) in
+      guard let (answer, descriptors) = try exchange(LinkPacket(.accept, keys: [key])) else { return nil }
+      if answer.kind == .refused { throw SystemError(answer.words, errorNumber: EMFILE) }
+      guard let descriptor = descriptors.first else { return nil }
+      entries[key] = descriptor
+      return descriptor
+    }
   }
 
   /// Has the keeper start an assistant.
   package func assist() throws(SystemError) -> SequencedSocket {
-    mutex.lock()
-    defer { mutex.unlock() }
-    guard let (answer, descriptors) = try exchange(LinkPacket(.assist)) else {
+    guard let (answer, descriptors) = try locked({ () throws(SystemError) in try exchange(LinkPacket(.assist)) }) else {
       throw SystemError("starting an assistant: the keeper is dead", errorNumber: ECONNRESET)
     }
     guard answer.kind == .done, let descriptor = descriptors.first else {
-      throw SystemError(String(decoding: answer.text, as: UTF8.self), errorNumber: EAGAIN)
+      throw SystemError(answer.words, errorNumber: EAGAIN)
     }
     return SequencedSocket(adopting: descriptor)
   }
@@ -150,11 +142,11 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   ///
   /// - Returns: why that can't be; nil where this process is about to be killed.
   package func upgrade() -> String? {
-    mutex.lock()
-    defer { mutex.unlock() }
     do throws(SystemError) {
-      guard let answer = try ask(LinkPacket(.upgrade)) else { return "the keeper is dead" }
-      return answer.kind == .refused ? String(decoding: answer.text, as: UTF8.self) : nil
+      guard let (answer, _) = try locked({ () throws(SystemError) in try exchange(LinkPacket(.upgrade)) }) else {
+        return "the keeper is dead"
+      }
+      return answer.kind == .refused ? answer.words : nil
     } catch { return "\(error)" }
   }
 
@@ -162,35 +154,30 @@ package final class KeeperLink: @unchecked Sendable {  // its fields are guarded
   ///
   /// - Returns: only where that failed.
   package func makeKeeper(of attendant: Attendant) -> SystemError {
-    mutex.lock()
-    defer { mutex.unlock() }
-    var held = entries
-    for (number, former) in formerWorkers.enumerated() {
-      let key = HeldKey(group: 0, role: HeldKey.lingeringWorker, index: UInt32(number))
-      if let handle = former.handle, handle.isAlive { held[key] = handle.descriptor }
+    locked {
+      var held = entries
+      for (number, former) in formerWorkers.enumerated() {
+        let key = HeldKey(group: 0, role: HeldKey.lingeringWorker, index: UInt32(number))
+        if let handle = former.handle, handle.isAlive { held[key] = handle.descriptor }
+      }
+      return attendant.becomeKeeper(held: held)
     }
-    return attendant.becomeKeeper(held: held)
   }
 
-  private func locked<Result>(_ body: () -> Result) -> Result {
+  private func locked<Outcome, Failure: Error>(_ body: () throws(Failure) -> Outcome) throws(Failure) -> Outcome {
     mutex.lock()
     defer { mutex.unlock() }
-    return body()
+    return try body()
   }
 
   /// Needs the lock. A living keeper that can't be told (no memory) only holds more than it has to.
   private func tell(_ message: LinkPacket) {
-    do throws(SystemError) { try send(message, []) } catch {}
+    attempt { try send(message, []) }
   }
 
   /// Needs the lock.
   ///
   /// - Returns: nil with the keeper dead.
-  private func ask(_ message: LinkPacket, descriptors: [Descriptor] = []) throws(SystemError) -> LinkPacket? {
-    try exchange(message, descriptors: descriptors)?.answer
-  }
-
-  /// The same, with the descriptors that come with the answer.
   private func exchange(_ message: LinkPacket, descriptors: [Descriptor] = []) throws(SystemError) -> (
     answer: LinkPacket, descriptors: [Descriptor]
   )? {

@@ -32,19 +32,14 @@ final class KeptWorker {
   /// - Parameters:
   ///   - start: starts the process with that end of the link.
   init(
-    inventory held: [HeldKey: Descriptor], description: KeeperDescription,
-    start: (Descriptor) throws(SystemError) -> StartedWorker
+    inventory held: [HeldKey: Descriptor], start: (Descriptor) throws(SystemError) -> StartedWorker
   ) throws(SystemError) {
     let (ours, theirs) = try SequencedSocket.makePair()
     // The keeper waits for nobody; the worker waits for the keeper.
     try checked("O_NONBLOCK") { fcntl(ours.raw, F_SETFL, O_NONBLOCK) }
     socket = SequencedSocket(adopting: ours)
-    let entries = Array(held)
-    inventory = stride(from: 0, to: entries.count, by: LinkPacket.keyLimit).map { start in
-      let batch = entries[start..<min(start + LinkPacket.keyLimit, entries.count)]
-      return (LinkPacket(.inventory, keys: batch.map(\.key)), batch.map(\.value))
-    }
-    inventory.append((LinkPacket(.inventoryEnd, text: description.text), []))
+    inventory = LinkPacket.batches(.inventory, held.map { ($0, $1) })
+    inventory.append((LinkPacket(.inventoryEnd, text: getpid().bytes), []))
     inventory.reverse()
     let started = try start(theirs)
     handle = started.process
@@ -98,26 +93,22 @@ final class KeptWorker {
   /// - Returns: nil when nothing is there, or ever will be.
   func receive() -> Packet? {
     guard isLinked else { return nil }
-    do throws(SystemError) {
-      switch try socket.receive() {
-      case .packet(let packet): return packet
-      case .nothingYet: return nil
-      case .closed: break
-      }
-    } catch {}
+    switch attempt({ try socket.receive() }) {
+    case .packet(let packet): return packet
+    case .nothingYet: return nil
+    case .closed, nil: break
+    }
     deadlineNanoseconds = SystemClock().nowNanoseconds + Self.endLimitNanoseconds
     return nil
   }
 
   /// - Returns: false when the worker does not read its answers.
   func answer(_ message: LinkPacket, descriptors: [Descriptor] = []) -> Bool {
-    do throws(SystemError) { return try socket.send(message.bytes, descriptors: descriptors) } catch {
-      return true  // it is dead
-    }
+    attempt { try socket.send(message.bytes, descriptors: descriptors) } ?? true  // it is dead
   }
 
   func send(_ signal: Int32) {
-    do throws(SystemError) { try handle.send(signal) } catch {}  // it is dead
+    attempt { try handle.send(signal) }  // else it is dead
   }
 
   enum End: Equatable {

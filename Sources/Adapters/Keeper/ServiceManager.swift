@@ -11,10 +11,9 @@ struct ServiceManager {
     // A manager that does not read holds nobody up for long.
     var limit = timeval(tv_sec: 0, tv_usec: 200_000)
     setsockopt(descriptor.raw, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-    let (result, errorNumber) = (
-      try withAddress(address, isAbstract: address.hasPrefix("@")) { connect(descriptor.raw, $0, $1) }, errno
-    )
-    if result != 0 { throw SystemError("connecting to the service manager at \(address)", errorNumber: errorNumber) }
+    try withAddress(
+      address, isAbstract: address.hasPrefix("@"), "connecting to the service manager at \(address)"
+    ) { connect(descriptor.raw, $0, $1) }
     socket = SequencedSocket(adopting: descriptor)
   }
 

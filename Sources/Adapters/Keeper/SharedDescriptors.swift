@@ -54,10 +54,9 @@ package struct SharedDescriptors {
 
   /// - Returns: nil where nothing of the kind has that number.
   package func userfaultfd(_ number: Int32) -> Descriptor? {
-    do throws(SystemError) {
-      let call = PrivilegedCall(.takeUserfaultfd, limit: Int(number))
-      return try Privileges.perform(call, [process.descriptor], operation: "taking a userfaultfd").descriptor
-    } catch { return nil }
+    let call = PrivilegedCall(.takeUserfaultfd, limit: Int(number))
+    let answer = attempt { try Privileges.perform(call, [process.descriptor], operation: "taking a userfaultfd") }
+    return answer?.descriptor
   }
 
   /// What the process does: waits for the worker's death, then for the others'.

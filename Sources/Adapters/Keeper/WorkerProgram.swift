@@ -19,7 +19,7 @@ struct WorkerProgram {
   }
 
   private init(pinned path: String) throws(SystemError) {
-    let file = Descriptor(owning: try checked("opening \(path)") { open(path, O_RDONLY | O_CLOEXEC) })
+    let file = try Descriptor(opening: path, O_RDONLY)
     self.path = path
     executable = "/proc/self/fd/\(file.raw)"
     pin = file
@@ -52,10 +52,7 @@ struct WorkerProgram {
 
   /// The link's target, without what proc(5) adds when the file there is another one by now.
   private static func pathOnDisk(of executable: String) -> String {
-    var target = [CChar](repeating: 0, count: Int(PATH_MAX))
-    let count = readlink(executable, &target, target.count)
-    guard count > 0, target[0] == CChar(UInt8(ascii: "/")) else { return executable }
-    let path = String(decoding: target[0..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    guard let path = linkTarget(executable), path.hasPrefix("/") else { return executable }
     let suffix = " (deleted)"
     return path.hasSuffix(suffix) ? String(path.dropLast(suffix.count)) : path
   }

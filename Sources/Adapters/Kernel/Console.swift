@@ -59,12 +59,6 @@ package enum Console {
   package static func exitAtOnce(_ code: Int32) -> Never { _exit(code) }
 
   private static func put(_ text: String, to descriptor: Int32) -> Bool {
-    var bytes = Array(text.utf8)
-    while !bytes.isEmpty {
-      let (count, _) = retryingInterrupts { Glibc.write(descriptor, bytes, bytes.count) }
-      guard count > 0 else { return false }  // nobody reads
-      bytes.removeFirst(count)
-    }
-    return true
+    attempt { try writeAll(Array(text.utf8), to: descriptor, operation: "writing") } != nil  // else nobody reads
   }
 }

@@ -109,6 +109,10 @@ func checked<Result: FixedWidthInteger>(_ operation: @autoclosure () -> String, 
   return result
 }
 
+/// nil where it fails: for what can be done without, or is tried again.
+@discardableResult
+package func attempt<Value>(_ body: () throws -> Value) -> Value? { do { return try body() } catch { return nil } }
+
 /// An open file descriptor; closed when its last user lets it go.
 package final class Descriptor: Sendable {
   package let raw: Int32
@@ -120,6 +124,13 @@ package final class Descriptor: Sendable {
   package init(owning raw: Int32, isForeign: Bool = false) {
     self.raw = raw
     self.isForeign = isForeign
+  }
+
+  /// Opens a file.
+  convenience init(opening path: String, _ flags: Int32, mode: UInt32 = 0, operation: String? = nil)
+    throws(SystemError)
+  {
+    self.init(owning: try checked(operation ?? "opening \(path)") { open(path, flags | O_CLOEXEC, mode) })
   }
 
   /// Whether it ends, as descriptors of ours do, when this process executes another program.

@@ -34,6 +34,12 @@ package enum Machine {
   /// Asks for the processor before others, for a process that holds somebody up; in vain where that is not permitted.
   package static func hurry() { setpriority(__priority_which_t(UInt32(PRIO_PROCESS.rawValue)), 0, -20) }
 
+  /// A line of /proc/meminfo, in bytes (it says kB, and means KiB).
+  package static func memory(_ name: String, in path: String = "/proc/meminfo") -> Int? {
+    let line = readText(path)?.split(separator: "\n").first { $0.hasPrefix(name) }
+    return line.flatMap { Int($0.dropFirst(name.count).filter(\.isNumber)) }.map { $0 << 10 }
+  }
+
   package static var effectiveUser: UInt32 { geteuid() }
   package static var processIdentifier: Int32 { getpid() }
 
@@ -43,62 +49,11 @@ package enum Machine {
     return text
   }
 
+  package static var currentDirectory: String { linkTarget("/proc/self/cwd") ?? "/" }
+
   /// Words from the kernel's random source.
   package static func randomWords(_ count: Int) -> [UInt64] {
     var source = SystemRandomNumberGenerator()  // getrandom(2) on Linux
     return (0..<count).map { _ in source.next() }
   }
-}
-
-/// A small file as text (/proc and /sys tell their size only by being read); nil where it can't be read.
-func readText(_ path: String, limit: Int = 1 << 20) -> String? {
-  guard let bytes = readBytes(path, limit: limit) else { return nil }
-  return String(decoding: bytes, as: UTF8.self)
-}
-
-extension Machine {
-  package static var currentDirectory: String { linkTarget("/proc/self/cwd") ?? "/" }
-}
-
-/// The entries of a directory of /proc that are numbers.
-///
-/// - Returns: nil where it can't be read; errno tells why.
-func numberedEntries(of path: String) -> [Int32]? {
-  guard let directory = opendir(path) else { return nil }
-  defer { closedir(directory) }
-  var found: [Int32] = []
-  while let entry = readdir(directory) {
-    // Safety: d_name is a C string inside the entry, which lives until the next readdir.
-    let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-    if let number = Int32(name) { found.append(number) }
-  }
-  return found
-}
-
-func readBytes(_ path: String, limit: Int = 1 << 20) -> [UInt8]? {
-  let raw = open(path, O_RDONLY | O_CLOEXEC)
-  guard raw >= 0 else { return nil }
-  let file = Descriptor(owning: raw)
-  var bytes: [UInt8] = []
-  var chunk = [UInt8](repeating: 0, count: 4096)
-  while bytes.count < limit {
-    let (count, _) = retryingInterrupts { read(file.raw, &chunk, chunk.count) }
-    if count < 0 { return nil }
-    if count == 0 { break }
-    bytes += chunk[0..<count]
-  }
-  return bytes
-}
-
-extension StringProtocol {
-  var trimmingLine: String {
-    String(prefix { $0 != "\n" }).split(separator: " ", omittingEmptySubsequences: true).joined(separator: " ")
-  }
-}
-
-/// Where a symbolic link points.
-func linkTarget(_ path: String) -> String? {
-  var buffer = [CChar](repeating: 0, count: 4096)
-  let count = readlink(path, &buffer, buffer.count)
-  return count > 0 ? String(decoding: buffer[0..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self) : nil
 }

@@ -56,28 +56,6 @@ func makeMemoryFile(_ name: String, bytes: Int) throws(SystemError) -> Descripto
 /// - Parameter count: its length; nil is theirs.
 func makeMemoryFile(_ name: String, containing bytes: [UInt8], count: Int? = nil) throws(SystemError) -> Descriptor {
   let file = try makeMemoryFile(name, bytes: count ?? bytes.count)
-  // Safety: reads and writes stay within the array; an empty one is never asked for its address.
-  var written = 0
-  while written < bytes.count {
-    written += try checked("writing the memfd \(name)") {
-      bytes.withUnsafeBytes { pwrite(file.raw, $0.baseAddress! + written, bytes.count - written, written) }
-    }
-  }
+  try writeAll(bytes, to: file.raw, operation: "writing the memfd \(name)")
   return file
-}
-
-/// All that a memfd holds; nil for what can't be read.
-func contents(of file: Descriptor) -> [UInt8]? {
-  var status = stat()
-  guard fstat(file.raw, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
-  var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
-  var position = 0
-  while position < bytes.count {
-    let (count, _) = bytes.withUnsafeMutableBytes { space in
-      retryingInterrupts { pread(file.raw, space.baseAddress! + position, space.count - position, position) }
-    }
-    guard count > 0 else { return nil }
-    position += count
-  }
-  return bytes
 }

@@ -56,15 +56,9 @@ package final class DaemonHeadroom: Sendable {
   package convenience init() { self.init(groups: ControlGroups(), memoryInformation: "/proc/meminfo") }
 
   init(groups: ControlGroups, memoryInformation: String) {
-    machine = MemoryGauge { Self.memory("MemAvailable:", in: memoryInformation) }
-    machineReserve = min(256 << 20, (Self.memory("MemTotal:", in: memoryInformation) ?? 0) / 16)
+    machine = MemoryGauge { Machine.memory("MemAvailable:", in: memoryInformation) }
+    machineReserve = min(256 << 20, (Machine.memory("MemTotal:", in: memoryInformation) ?? 0) / 16)
     own = MemoryGauge { groups.room(of: "self", mayBeSlowed: false, reserve: Self.ownReserve) }
-  }
-
-  /// A line of /proc/meminfo, in bytes (it says kB, and means KiB).
-  private static func memory(_ name: String, in path: String) -> Int? {
-    let line = readText(path)?.split(separator: "\n").first { $0.hasPrefix(name) }
-    return line.flatMap { Int($0.dropFirst(name.count).filter(\.isNumber)) }.map { $0 << 10 }
   }
 }
 

@@ -48,9 +48,7 @@ package final class ProcessHandle: Sendable {
 
   /// Whether all its tasks are stopped. One that is dead, or can't be looked at, is not.
   package var isStopped: Bool {
-    do throws(SystemError) { return try ProcessTask.all(of: pid).allSatisfy(\.isStopped) && isAlive } catch {
-      return false
-    }
+    attempt { try ProcessTask.all(of: pid).allSatisfy(\.isStopped) } == true && isAlive
   }
 
   private var files: ProcessFiles { ProcessFiles(pid: pid) }
@@ -64,23 +62,19 @@ package final class ProcessHandle: Sendable {
 
   /// Sends SIGCONT.
   package func letGoOn() {
-    do throws(SystemError) { try send(SIGCONT) } catch {}  // it is dead
+    attempt { try send(SIGCONT) }  // else it is dead
   }
 
   /// Sends SIGKILL.
   package func kill() {
-    do throws(SystemError) { try send(SIGKILL) } catch {}  // it is dead
+    attempt { try send(SIGKILL) }  // else it is dead
   }
 
   /// The children of its main thread, as /proc shows them (proc_pid_task_children(5)); those that are dead already are left out.
   package func children() -> [ProcessHandle] {
     (files.text("task/\(pid)/children") ?? "").split(separator: " ").compactMap { word in
-      guard let child = Int32(word) else { return nil }
-      do throws(SystemError) {
-        let handle = try ProcessHandle(pid: child)
-        return handle.isAlive ? handle : nil
-      } catch { return nil }
-    }
+      Int32(word).flatMap { child in attempt { try ProcessHandle(pid: child) } }
+    }.filter(\.isAlive)
   }
 
   /// The process's number as fdinfo tells it: 0 outside of our namespace, -1 once it has been reaped.

@@ -74,18 +74,14 @@ package final class Attendant: Sendable {
     isBecomingKeeper.withLock { $0 = true }
     defer { isBecomingKeeper.withLock { $0 = false } }
     do throws(SystemError) {
-      let entries = Array(held)
-      for start in stride(from: 0, to: entries.count, by: LinkPacket.keyLimit) {
-        let batch = entries[start..<min(start + LinkPacket.keyLimit, entries.count)]
-        try send(LinkPacket(.hold, keys: batch.map(\.key)), batch.map(\.value))
-      }
+      for (packet, descriptors) in LinkPacket.batches(.hold, held.map { ($0, $1) }) { try send(packet, descriptors) }
       try send(LinkPacket(.succeed), [])
       guard case .packet(let packet) = try link.receive(), let answer = LinkPacket(packet.bytes) else {
         // It executes the keeper's program now, and ends this process any moment; or it is dead.
         _ = Readable.wait(for: [process.descriptor], timeoutNanoseconds: Self.endNanoseconds)
         return SystemError("the attendant has died", errorNumber: ECONNRESET)
       }
-      return SystemError(String(decoding: answer.text, as: UTF8.self), errorNumber: EIO)
+      return SystemError(answer.words, errorNumber: EIO)
     } catch { return error }
   }
 
@@ -158,9 +154,7 @@ package enum AttendantService {
     for _ in 0..<keeperLooks where getppid() == keeper { usleep(lookMicroseconds) }
     guard getppid() != keeper else { return SystemError("the keeper is alive", errorNumber: EPERM) }
     let name = linkTarget("/proc/self/exe") ?? "swap-monitor"
-    let description = KeeperDescription(
-      process: keeper, endsWorkerWithItself: false, executable: "/proc/self/exe", words: [name] + arguments)
-    return description.execute(passing: held)
+    return Inheritance.execute("/proc/self/exe", [name] + arguments, passing: held)
   }
 
   private static let keeperLooks = 1000

@@ -47,14 +47,12 @@ struct PathRules {
 
   /// Allows reading a file, or all that is below a directory. What is not there is left out.
   mutating func allowReading(_ path: String) throws(SystemError) {
-    let raw = open(path, O_PATH | O_CLOEXEC)
-    guard raw >= 0 else { return }
-    let place = Descriptor(owning: raw)
+    guard let place = attempt({ try Descriptor(opening: path, O_PATH) }) else { return }
     var status = stat()
-    try checked("looking at \(path)") { fstat(raw, &status) }
+    try checked("looking at \(path)") { fstat(place.raw, &status) }
     let rights = status.st_mode & S_IFMT == S_IFDIR ? Self.readFile | Self.readDirectory : Self.readFile
     // struct landlock_path_beneath_attr is packed: 64 bits of rights, 32 of the descriptor.
-    var rule = LinkPacket.bytes(of: rights) + LinkPacket.bytes(of: raw)
+    var rule = rights.bytes + place.raw.bytes
     // Safety: the kernel reads the twelve bytes that are there.
     try checked("allowing \(path)") {
       rule.withUnsafeMutableBytes {

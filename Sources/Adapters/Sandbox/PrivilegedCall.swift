@@ -42,8 +42,7 @@ struct PrivilegedCall: Equatable {
   private static let headerBytes = 24
 
   var bytes: [UInt8] {
-    LinkPacket.bytes(of: kind.rawValue) + LinkPacket.bytes(of: process) + LinkPacket.bytes(of: Int64(limit))
-      + LinkPacket.bytes(of: offset) + Array(text.utf8)
+    kind.rawValue.bytes + process.bytes + Int64(limit).bytes + offset.bytes + Array(text.utf8)
   }
 
   init(
@@ -57,18 +56,9 @@ struct PrivilegedCall: Equatable {
   }
 
   init?(_ bytes: [UInt8]) {
-    guard bytes.count >= Self.headerBytes else { return nil }
-    // Safety: the header is as long as that.
-    let header = bytes.withUnsafeBytes { bytes in
-      (
-        kind: bytes.loadUnaligned(as: UInt32.self), process: bytes.loadUnaligned(fromByteOffset: 4, as: Int32.self),
-        limit: bytes.loadUnaligned(fromByteOffset: 8, as: Int64.self),
-        offset: bytes.loadUnaligned(fromByteOffset: 16, as: UInt64.self)
-      )
-    }
-    guard let kind = Kind(rawValue: header.kind) else { return nil }
+    guard bytes.count >= Self.headerBytes, let kind = Kind(rawValue: bytes.number(at: 0)) else { return nil }
     self.init(
-      kind, process: header.process, limit: Int(header.limit), offset: header.offset,
+      kind, process: bytes.number(at: 4), limit: bytes.number(at: 8), offset: bytes.number(at: 16),
       text: String(decoding: bytes[Self.headerBytes...], as: UTF8.self))
   }
 }
@@ -95,7 +85,7 @@ struct PrivilegedAnswer {
   static func packet(refusing errorNumber: Int32) -> [UInt8] { header(errorNumber: errorNumber, isInFile: false, 0) }
 
   private static func header(errorNumber: Int32, isInFile: Bool, _ number: Int64) -> [UInt8] {
-    LinkPacket.bytes(of: errorNumber) + LinkPacket.bytes(of: UInt32(isInFile ? 1 : 0)) + LinkPacket.bytes(of: number)
+    errorNumber.bytes + UInt32(isInFile ? 1 : 0).bytes + number.bytes
   }
 
   /// - Throws: what the call failed with.
@@ -103,17 +93,10 @@ struct PrivilegedAnswer {
     guard packet.bytes.count >= Self.headerBytes, !packet.lostDescriptors else {
       throw SystemError(operation(), errorNumber: EPROTO)
     }
-    // Safety: the header is as long as that.
-    let header = packet.bytes.withUnsafeBytes { bytes in
-      (
-        errorNumber: bytes.loadUnaligned(as: Int32.self),
-        isInFile: bytes.loadUnaligned(fromByteOffset: 4, as: UInt32.self) == 1,
-        number: bytes.loadUnaligned(fromByteOffset: 8, as: Int64.self)
-      )
-    }
-    if header.errorNumber != 0 { throw SystemError(operation(), errorNumber: header.errorNumber) }
-    number = header.number
-    if header.isInFile {
+    let errorNumber: Int32 = packet.bytes.number(at: 0)
+    if errorNumber != 0 { throw SystemError(operation(), errorNumber: errorNumber) }
+    number = packet.bytes.number(at: 8)
+    if packet.bytes.number(UInt32.self, at: 4) == 1 {
       guard let file = packet.descriptors.first, let bytes = contents(of: file) else {
         throw SystemError(operation(), errorNumber: EPROTO)
       }

@@ -8,9 +8,11 @@ struct PrivilegedWork: Sendable {
 
   func perform(_ call: PrivilegedCall, _ descriptors: [Descriptor]) throws(SystemError) -> PrivilegedAnswer {
     switch call.kind {
-    case .read: PrivilegedAnswer(bytes: try read(call))
+    case .read:
+      PrivilegedAnswer(
+        bytes: try readAll(path(call), limit: call.limit, from: Int(truncatingIfNeeded: call.offset)))
     case .entries:
-      PrivilegedAnswer(bytes: try Self.entries(of: path(call)).flatMap { LinkPacket.bytes(of: $0) })
+      PrivilegedAnswer(bytes: try Self.entries(of: path(call)).flatMap(\.bytes))
     case .link: PrivilegedAnswer(bytes: try Self.target(of: path(call)))
     case .owner: PrivilegedAnswer(number: Int64(try Self.status(of: "/proc/\(call.process)").st_uid))
     case .tasks:
@@ -61,23 +63,6 @@ struct PrivilegedWork: Sendable {
     return call.process == 0 ? "/proc" : "/proc/\(call.process)/\(call.text)"
   }
 
-  private static let chunkBytes = 64 << 10
-
-  private func read(_ call: PrivilegedCall) throws(SystemError) -> [UInt8] {
-    let path = try path(call)
-    let file = Descriptor(owning: try checked("opening \(path)") { open(path, O_RDONLY | O_CLOEXEC) })
-    var bytes: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: min(Self.chunkBytes, max(call.limit, 1)))
-    while bytes.count < call.limit {
-      let wanted = min(chunk.count, call.limit - bytes.count)
-      let offset = Int(truncatingIfNeeded: call.offset) + bytes.count
-      let count = try checked("reading \(path)") { pread(file.raw, &chunk, wanted, offset) }
-      if count == 0 { break }
-      bytes += chunk[0..<count]
-    }
-    return bytes
-  }
-
   private static func entries(of path: String) throws(SystemError) -> [Int32] {
     guard let entries = numberedEntries(of: path) else { throw SystemError("listing \(path)", errorNumber: errno) }
     return entries
@@ -117,19 +102,19 @@ struct PrivilegedWork: Sendable {
   private static func isGone(_ error: SystemError) -> Bool { error.errorNumber == ENOENT || error.errorNumber == ESRCH }
 
   private static func text(_ path: String) throws(SystemError) -> String {
-    let file = Descriptor(owning: try checked("opening \(path)") { open(path, O_RDONLY | O_CLOEXEC) })
-    var bytes = [UInt8](repeating: 0, count: 1024)
-    let count = try checked("reading \(path)") { Glibc.read(file.raw, &bytes, bytes.count) }
-    return String(decoding: bytes[0..<count], as: UTF8.self)
+    String(decoding: try readAll(path, limit: 1024), as: UTF8.self)
+  }
+
+  /// As the file "stat" shows it, behind the command's name, which is in brackets and may hold anything.
+  private static func state(in directory: String) throws(SystemError) -> Character {
+    let text = try text("\(directory)/stat")
+    return text.lastIndex(of: ")").flatMap { text[text.index(after: $0)...].first { $0 != " " } } ?? "?"
   }
 
   private static func task(_ identifier: Int32, of pid: Int32, withPlace: Bool) throws(SystemError) -> ProcessTask {
     let directory = "/proc/\(pid)/task/\(identifier)"
-    // The state follows the command's name, which is in brackets and may hold anything.
-    let text = try text("\(directory)/stat")
-    let state = text.lastIndex(of: ")").flatMap { text[text.index(after: $0)...].first { $0 != " " } } ?? "?"
-    var task = ProcessTask(
-      identifier: identifier, isStopped: "TtZXx".contains(state), isDead: "ZXx".contains(state))
+    let state = try state(in: directory)
+    var task = ProcessTask(identifier: identifier, isStopped: stopped.contains(state), isDead: "ZXx".contains(state))
     if withPlace { task.place = try place(in: directory, task) }
     return task
   }
@@ -148,14 +133,11 @@ struct PrivilegedWork: Sendable {
     // A task that is stopped on its way out of a call is done with it, and shows its number all the same. (It is looked at
     // again: it may have been stopped only since.)
     guard isRemoval else { return .outsideOfRemoval }
-    return try isStoppedNow(directory) ? .outsideOfRemoval : .insideRemoval
+    return stopped.contains(try state(in: directory)) ? .outsideOfRemoval : .insideRemoval
   }
 
-  private static func isStoppedNow(_ directory: String) throws(SystemError) -> Bool {
-    let text = try text("\(directory)/stat")
-    let state = text.lastIndex(of: ")").flatMap { text[text.index(after: $0)...].first { $0 != " " } } ?? "?"
-    return "TtZXx".contains(state)
-  }
+  /// States of tasks that run no more, or not now.
+  private static let stopped = "TtZXx"
 
   // MARK: Others
 
@@ -200,8 +182,7 @@ struct PrivilegedWork: Sendable {
   private func connect(_ path: String) throws(SystemError) -> Descriptor {
     let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
     let descriptor = Descriptor(owning: try checked("socket") { socket(AF_UNIX, kind, 0) })
-    let (result, errorNumber) = (try withAddress(path) { Glibc.connect(descriptor.raw, $0, $1) }, errno)
-    if result != 0 { throw SystemError("connecting to \(path)", errorNumber: errorNumber) }
+    try withAddress(path, "connecting to \(path)") { Glibc.connect(descriptor.raw, $0, $1) }
     if swapDirectory == nil { return descriptor }
     let deadline = SystemClock().nowNanoseconds + Self.greetingNanoseconds
     var begin = [UInt8](repeating: 0, count: Self.greeting.count)

@@ -20,10 +20,8 @@ package enum Privileges {
 
   /// The user that a socket file belongs to; nil where there is no socket at the path.
   package static func socketOwner(_ path: String) -> UInt32? {
-    do throws(SystemError) {
-      let call = PrivilegedCall(.socketOwner, text: path)
-      return UInt32(truncatingIfNeeded: try perform(call, operation: "looking at \(path)").number)
-    } catch { return nil }
+    let call = PrivilegedCall(.socketOwner, text: path)
+    return attempt { UInt32(truncatingIfNeeded: try perform(call, operation: "looking at \(path)").number) }
   }
 }
 
@@ -41,43 +39,32 @@ struct ProcessFiles {
 
   /// nil where it can't be read.
   func text(_ name: String, limit: Int = 1 << 20) -> String? {
-    do throws(SystemError) { return String(decoding: try bytes(name, limit: limit), as: UTF8.self) } catch {
-      return nil
-    }
+    attempt { String(decoding: try bytes(name, limit: limit), as: UTF8.self) }
   }
 
   /// The entries of a directory that are numbers.
   func entries(_ name: String) throws(SystemError) -> [Int32] {
     let call = PrivilegedCall(.entries, process: pid, text: name)
-    let bytes = try Privileges.perform(call, operation: "listing /proc/\(pid)/\(name)").bytes
-    // Safety: only whole numbers within the bytes are read.
-    return bytes.withUnsafeBytes { bytes in
-      (0..<bytes.count / 4).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Int32.self) }
-    }
+    return try Privileges.perform(call, operation: "listing /proc/\(pid)/\(name)").bytes.numbers(Int32.self)
   }
 
   /// Their numbers.
-  static func allProcesses() -> [Int32] {
-    do throws(SystemError) { return try ProcessFiles(pid: 0).entries("") } catch { return [] }
-  }
+  static func allProcesses() -> [Int32] { attempt { try ProcessFiles(pid: 0).entries("") } ?? [] }
 
   /// Of open files. Empty where they can't be read.
-  func descriptors() -> [Int32] { do throws(SystemError) { return try entries("fd") } catch { return [] } }
+  func descriptors() -> [Int32] { attempt { try entries("fd") } ?? [] }
 
   /// Where a symbolic link points; nil where that can't be read.
   func link(_ name: String) -> String? {
-    do throws(SystemError) {
-      let call = PrivilegedCall(.link, process: pid, text: name)
-      return String(decoding: try Privileges.perform(call, operation: "reading a link").bytes, as: UTF8.self)
-    } catch { return nil }
+    let call = PrivilegedCall(.link, process: pid, text: name)
+    return attempt { String(decoding: try Privileges.perform(call, operation: "reading a link").bytes, as: UTF8.self) }
   }
 
   /// Its owner, as /proc shows it; root for a process that may not be looked into. nil where there is none.
   var user: UInt32? {
-    do throws(SystemError) {
-      let call = PrivilegedCall(.owner, process: pid)
-      return UInt32(truncatingIfNeeded: try Privileges.perform(call, operation: "looking at /proc/\(pid)").number)
-    } catch { return nil }
+    let call = PrivilegedCall(.owner, process: pid)
+    let number = attempt { try Privileges.perform(call, operation: "looking at /proc/\(pid)").number }
+    return number.map { UInt32(truncatingIfNeeded: $0) }
   }
 }
 
@@ -101,21 +88,14 @@ struct ProcessTask: Equatable {
   static func all(of pid: Int32, withPlaces: Bool = false) throws(SystemError) -> [ProcessTask] {
     let call = PrivilegedCall(.tasks, process: pid, limit: withPlaces ? 1 : 0)
     let bytes = try Privileges.perform(call, operation: "looking at the tasks of process \(pid)").bytes
-    // Safety: only whole entries within the bytes are read.
-    return bytes.withUnsafeBytes { bytes in
-      stride(from: 0, to: bytes.count - entryBytes + 1, by: entryBytes).map { offset in
-        let flags = bytes.loadUnaligned(fromByteOffset: offset + 4, as: Int32.self)
-        return ProcessTask(
-          identifier: bytes.loadUnaligned(fromByteOffset: offset, as: Int32.self), isStopped: flags & 1 != 0,
-          isDead: flags & 2 != 0, place: Place(rawValue: flags >> 2) ?? .unknown)
-      }
+    let words = bytes.numbers(Int32.self)
+    return zip(stride(from: 0, to: words.count, by: 2), stride(from: 1, to: words.count, by: 2)).map { first, second in
+      let flags = words[second]
+      return ProcessTask(
+        identifier: words[first], isStopped: flags & 1 != 0, isDead: flags & 2 != 0,
+        place: Place(rawValue: flags >> 2) ?? .unknown)
     }
   }
 
-  private static let entryBytes = 8
-
-  var bytes: [UInt8] {
-    LinkPacket.bytes(of: identifier)
-      + LinkPacket.bytes(of: Int32(isStopped ? 1 : 0) | (isDead ? 2 : 0) | place.rawValue << 2)
-  }
+  var bytes: [UInt8] { identifier.bytes + (Int32(isStopped ? 1 : 0) | (isDead ? 2 : 0) | place.rawValue << 2).bytes }
 }

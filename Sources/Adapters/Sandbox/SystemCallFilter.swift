@@ -64,28 +64,29 @@ enum SystemCallFilter {
     Instruction(code: jumpIfEqual, jumpIfFalse: UInt8(count), operand: value)
   }
 
+  private static func skip(_ count: Int, unlessAnyOf bits: UInt32) -> Instruction {
+    Instruction(code: jumpIfAnySet, jumpIfFalse: UInt8(count), operand: bits)
+  }
+
+  /// The checks of one call's argument, of which the first that applies decides.
+  private static func when(_ call: UInt32, argument: UInt32, _ checks: [Instruction]) -> [Instruction] {
+    [skip(checks.count + 1, unless: call), load(argumentOffset(argument))] + checks
+  }
+
   private static func when(_ call: UInt32, among values: [UInt32], argument: UInt32) -> [Instruction] {
-    let checks = values.flatMap { [skip(1, unless: $0), allowed] }
-    return [skip(checks.count + 2, unless: call), load(argumentOffset(argument))] + checks + [deny(EPERM)]
+    when(call, argument: argument, values.flatMap { [skip(1, unless: $0), allowed] } + [deny(EPERM)])
   }
 
   private static func when(_ call: UInt32, notAmong values: [UInt32], argument: UInt32) -> [Instruction] {
-    let checks = values.flatMap { [skip(1, unless: $0), deny(EPERM)] }
-    return [skip(checks.count + 2, unless: call), load(argumentOffset(argument))] + checks + [allowed]
+    when(call, argument: argument, values.flatMap { [skip(1, unless: $0), deny(EPERM)] } + [allowed])
   }
 
   private static func when(_ call: UInt32, anyOf bits: UInt32, argument: UInt32) -> [Instruction] {
-    [
-      skip(4, unless: call), load(argumentOffset(argument)),
-      Instruction(code: jumpIfAnySet, jumpIfFalse: 1, operand: bits), allowed, deny(EPERM),
-    ]
+    when(call, argument: argument, [skip(1, unlessAnyOf: bits), allowed, deny(EPERM)])
   }
 
   private static func when(_ call: UInt32, noneOf bits: UInt32, argument: UInt32) -> [Instruction] {
-    [
-      skip(4, unless: call), load(argumentOffset(argument)),
-      Instruction(code: jumpIfAnySet, jumpIfTrue: 1, operand: bits), allowed, deny(EPERM),
-    ]
+    when(call, argument: argument, [skip(1, unlessAnyOf: bits), deny(EPERM), allowed])
   }
 
   /// Has the kernel apply it to all threads of this process, for good.

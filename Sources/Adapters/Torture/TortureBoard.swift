@@ -33,7 +33,7 @@ package final class TortureBoard: Sendable {
 
   /// - Parameter path: leads to another process's: /proc/PID/fd/NUMBER.
   package init(path: String) throws(SystemError) {
-    file = Descriptor(owning: try checked("opening the board") { open(path, O_RDWR | O_CLOEXEC) })
+    file = try Descriptor(opening: path, O_RDWR, operation: "opening the board")
     mapping = try MemoryMapping(of: file, bytes: Self.bytes, writable: true, operation: "mapping the board")
   }
 

@@ -13,7 +13,7 @@ package final class TortureMemory: Sendable {
 
   /// - Parameter path: leads to the file: /proc/PID/fd/NUMBER of who made it.
   package init(path: String, layout: TortureLayout) throws(SystemError) {
-    file = Descriptor(owning: try checked("opening the guest memory") { open(path, O_RDWR | O_CLOEXEC) })
+    file = try Descriptor(opening: path, O_RDWR, operation: "opening the guest memory")
     mapping = try MemoryMapping(
       of: file, bytes: layout.geometry.bytes(inPages: layout.pageCount), writable: true,
       operation: "mapping the guest memory")

@@ -29,9 +29,8 @@ enum Assistant {
   }
 
   private static func process(_ descriptors: [Descriptor]) throws(ProtocolError) -> ProcessHandle {
-    do throws(SystemError) {
-      if let pidfd = descriptors.first { return try ProcessHandle(pidfd: pidfd) }
-    } catch {}
+    let process = descriptors.first.flatMap { pidfd in attempt { try ProcessHandle(pidfd: pidfd) } }
+    if let process { return process }
     throw ProtocolError(.invalidRequest, "pid: the process has died")
   }
 
@@ -53,15 +52,13 @@ enum Assistant {
     }
     reply.number = made.number
     reply.heldMicroseconds = Int(made.heldNanoseconds / 1000)
-    var isKept = false
-    do throws(ProtocolError) {
+    let answer = attempt {
       try link.send(reply, [made.descriptor] + memfds)
-      if case .keep = try link.receive(AssistantRequest.self, waits: true).message { isKept = true }
-    } catch {}  // nobody wants it any more
-    if isKept { return }
-    do throws(AttachFailure) {
-      try BorrowedUserfaultfd.close(made.number, in: process, sameAs: made.descriptor)
-    } catch {}  // It is no harm there: nothing is registered with it.
+      return try link.receive(AssistantRequest.self, waits: true).message
+    }
+    if case .keep = answer { return }
+    // Nobody wants it any more. (Where that fails, it is no harm: nothing is registered with it.)
+    attempt { try BorrowedUserfaultfd.close(made.number, in: process, sameAs: made.descriptor) }
   }
 
   /// Which of the memory becomes the tenant's: what is asked for, by name or address; else all that can.

@@ -2,12 +2,15 @@ internal import Adapters
 
 /// `swap-monitor attach`.
 enum AttachCommand {
-  static func run(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "attach")
-    if arguments.has("help") { return Console.write(Help.attach + "\n") }
-    try arguments.expectWords(1...1, "attach needs a process's number, such as that of a QEMU (pgrep -f qemu-system)")
+  static func run(_ arguments: Arguments) throws {
     guard let pid = Int32(arguments.words[0]), pid > 0 else {
       throw UsageError(message: "\"\(arguments.words[0])\" is no process's number")
+    }
+    if let name = arguments.value("name"), !Registration.isName(name) {
+      throw UsageError(message: "--name: \"\(name)\"; \(Registration.rightNames)")
+    }
+    if let mode = arguments.value("freeze"), !["signal", "live"].contains(mode) {
+      throw UsageError(message: "--freeze: \"\(mode)\"; signal or live is right")
     }
     var request: [String: JSONValue] = ["op": "attach", "pid": .integer(Int64(pid))]
     for (option, field) in [("name", "tenant"), ("freeze", "freeze")] {

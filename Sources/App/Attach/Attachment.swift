@@ -44,7 +44,7 @@ struct AttachedProcess: Sendable {
   var attachment: Attachment { Attachment(number: reply.number, monitor: request.qmp, isForeign: isForeign) }
 
   func keep() {
-    do throws(ProtocolError) { try link.send(AssistantRequest.keep) } catch {}  // at worst, the copy there is closed
+    attempt { try link.send(AssistantRequest.keep) }  // at worst, the copy there is closed
   }
 
   /// What the process would have asked for by itself.

@@ -8,7 +8,7 @@ extension Server {
     let process = try process(of: request, for: connection)
     if let tenant = tenants.values.first(where: { $0.processIdentifiers.contains(process.pid) }) {
       // An earlier worker has carried it out.
-      if connection.isReplayed, tenant.attachment != nil { return answerAttached(connection, tenant, nil) }
+      if connection.isReplayed, tenant.record.attachment != nil { return answerAttached(connection, tenant, nil) }
       throw ProtocolError(.invalidRequest, "pid: process \(process.pid) is one of tenant \(tenant.name)'s already")
     }
     let name = request.tenant ?? process.defaultTenantName
@@ -22,17 +22,13 @@ extension Server {
         .invalidRequest, "qmp: goes with \"freeze\": \"signal\" only: I/O is drained while the machine stands still")
     }
     try checkMonitor(request.qmp, for: connection)
+    let (token, link, isForeign) = (connection.token, link, !isPrivileged(connection.user))
+    try inBackground("attach") {
+      Result { () throws(ProtocolError) in try AttachedProcess(request, process, isForeign: isForeign, link) }
+    } then: {
+      $0.attached(token, name, $1)
+    }
     keepBusy(connection)
-    let (mailbox, token, link) = (mailbox, connection.token, link)
-    let isForeign = !isPrivileged(connection.user)
-    do throws(SystemError) {
-      try Thread.runDetached(name: "attach") {
-        do throws(ProtocolError) {
-          let attached = try AttachedProcess(request, process, isForeign: isForeign, link)
-          mailbox.post(.attached(connection: token, tenant: name, .success(attached)))
-        } catch { mailbox.post(.attached(connection: token, tenant: name, .failure(error))) }
-      }
-    } catch { throw ProtocolError(.noMemory, error.description) }
   }
 
   func attached(_ token: UInt64, _ name: String, _ result: Result<AttachedProcess, ProtocolError>) {
@@ -40,7 +36,7 @@ extension Server {
     do throws(ProtocolError) {
       let attached = try result.get()
       if attached.request.isTrial {
-        return answer(connection, .object(["ok": .bool(true), "tenant": .string(name), "regions": attached.regions]))
+        return answer(connection, ["ok": true, "tenant": .string(name), "regions": attached.regions])
       }
       if isEnding { throw ProtocolError(.aborted, "the daemon is ending") }
       try checkAdmission(of: name)
@@ -52,8 +48,8 @@ extension Server {
 
   func answerAttached(_ connection: Connection, _ tenant: Tenant, _ attached: AttachedProcess?) {
     var members: [String: JSONValue] = [
-      "ok": .bool(true), "tenant": .string(tenant.name), "size": .unsigned(tenant.runtime.memory.map.sizeBytes),
-      "page_size": .int(configuration.shared.geometry.pageBytes),
+      "ok": true, "tenant": .string(tenant.name), "size": .unsigned(tenant.runtime.memory.map.sizeBytes),
+      "page_size": .int(shared.geometry.pageBytes),
     ]
     if let attached {
       members["regions"] = attached.regions
@@ -97,22 +93,24 @@ extension Server {
 
   /// Everything is back: the tenant is forgotten. A process that was attached to is left as it was found, first.
   func depart(_ tenant: Tenant, answering command: Tenant.Command?) {
-    guard let attachment = tenant.attachment, let process = tenant.processes.values.first(where: { !$0.isForked })
+    guard let attachment = tenant.record.attachment,
+      let process = tenant.processes.values.first(where: { !$0.isForked })
     else { return forget(tenant, answering: command) }
     if let command { enqueue(command, tenant) }
     guard !tenant.isDeparting else { return }
     tenant.isDeparting = true
-    let (mailbox, identifier, link) = (mailbox, tenant.identifier, link)
-    do throws(SystemError) {
-      try Thread.runDetached(name: "detach") {
-        let complaint = AttachedProcess.leave(process, attachment, link)
-        mailbox.post(.departed(tenant: identifier, complaint: complaint))
+    let (identifier, link) = (tenant.identifier, link)
+    do throws(ProtocolError) {
+      try inBackground("detach") {
+        AttachedProcess.leave(process, attachment, link)
+      } then: { server, complaint in
+        if let tenant = server.tenants[identifier] { server.departed(tenant, complaint) }
       }
-    } catch { departed(tenant, error.description) }
+    } catch { departed(tenant, error.message) }
   }
 
   func departed(_ tenant: Tenant, _ complaint: String?) {
-    if let complaint, let attachment = tenant.attachment {
+    if let complaint, let attachment = tenant.record.attachment {
       let warning =
         "descriptor \(attachment.number), a userfaultfd that nothing uses any more, stays open in its process: \(complaint)"
       tenant.departureWarning = warning
@@ -125,14 +123,7 @@ extension Server {
 extension ProcessHandle {
   /// What a tenant is called whose name nobody gives.
   fileprivate var defaultTenantName: String {
-    let kept = name.utf8.prefix(40).map { byte -> UInt8 in
-      switch byte {
-      case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
-        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
-        byte
-      default: UInt8(ascii: "-")
-      }
-    }
+    let kept = name.utf8.prefix(40).map { Registration.isOfName($0) ? $0 : UInt8(ascii: "-") }
     return "\(String(decoding: kept, as: UTF8.self))-\(pid)"
   }
 }

@@ -50,7 +50,7 @@ final class TenantFreezer: Freezer, @unchecked Sendable {  // used by the tenant
     guard isPaused, let monitorPath else { return }
     isPaused = !letGoOn(monitorPath)
     monitor = nil
-    do throws(SystemError) { try record(isPaused) } catch {}  // who goes on twice goes on
+    attempt { try record(isPaused) }  // who goes on twice goes on
   }
 
   /// Processes that we have let go on, and that somebody else has stopped at once: a shell with job control does so to those of

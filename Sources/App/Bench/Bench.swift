@@ -3,8 +3,7 @@ internal import Domain
 
 /// `swap-monitor bench`: a daemon and a tenant of its own, each kind of work, and beside it what this machine can do at best.
 enum Bench {
-  static func run(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "bench", takes: 0...0)
+  static func run(_ arguments: Arguments) throws {
     let (geometry, pageCount) = try arguments.memory(standard: 1 << 30, 16 << 20..<1 << 40)
     let plan = BenchPlan(
       geometry: geometry, pageCount: pageCount, runs: try arguments.number("runs", 1...1000) ?? 5,
@@ -16,10 +15,10 @@ enum Bench {
     try run.play()
     ProgressLine.erase()
     let report = BenchReport(run, MachineDescription(swapDirectory: stage.swapDirectory))
-    if let path = arguments.value("plot") { try Directory.writeFile(path, BenchPlot(report).svg) }
+    if let path = arguments.value("plot") { try File.write(BenchPlot(report).svg, to: path) }
     try arguments.conclude(
       report.json, report.text,
-      complaint: report.mismatches == 0 ? nil : "\(report.mismatches) pages came back wrong")
+      complaint: report.mismatches == 0 ? nil : "\(report.mismatches.counted("page")) came back wrong")
   }
 
   /// Those that were asked for, by their names or how these begin.

@@ -50,10 +50,10 @@ struct BenchReport {
     let objections = rows.compactMap { row, figures in figures.objection.map { "\(row.name): \($0)\n" } }.joined()
     return """
       \(setting)
-      \(ByteSize.text(UInt64(plan.geometry.bytes(inPages: plan.pageCount)))), \(plan.runs) runs, medians; zero pages in runs of \(plan.zeroRun ?? 1). CPU: seconds a GiB, or µs a page.
+      \(ByteSize.text(UInt64(plan.geometry.bytes(inPages: plan.pageCount)))), \(plan.runs.counted("run")), medians; zero pages in runs of \(plan.zeroRun ?? 1). CPU: seconds a GiB, or µs a page.
 
       \(table.text)\(objections)\(notes.map { $0 + "\n" }.joined())
-      \(held) of \(asked) marks hold. \(mismatches == 0 ? "Every page was compared after each return, and is right." : "WRONG: \(mismatches) pages.")
+      \(held) of \(asked) marks hold. \(mismatches == 0 ? "Every page was compared after each return, and is right." : "WRONG: \(mismatches.counted("page")).")
 
       """
   }

@@ -20,9 +20,7 @@ extension Stage {
   var stagingPaths: [String] { worker.paths(ofMemoryFiles: "swap-monitor-staging") }
 
   func knows(_ tenant: String) -> Bool {
-    do throws(Client.Failure) {
-      return try client.exchange(["op": "status", "tenant": .string(tenant)])["ok"]?.isTrue == true
-    } catch { return false }
+    attempt { try client.exchange(["op": "status", "tenant": .string(tenant)]) }?["ok"]?.isTrue == true
   }
 
   func cost<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure) -> Cost {

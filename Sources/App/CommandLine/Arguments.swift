@@ -5,23 +5,30 @@ struct UsageError: Error, Equatable {
 
 /// Why a command has failed, in words: exit code 1.
 struct CommandFailure: Error {
+  /// The daemon's, or one of our own: "failed", "no-daemon", "permission-denied", `interrupted`.
+  var code = "failed"
   let message: String
-  /// What it would have shown with --json, and that tells of it.
+  /// What is shown with --json, where that is more than code and message: the daemon's own refusal, say.
   var report: JSONValue?
+
+  static let interrupted = "interrupted"
 }
 
 /// A command's arguments: options (`--name VALUE`, `--name=VALUE`), flags (`--name`) and words, taken one by one.
 struct Arguments {
   private var options: [(name: String, value: String?)] = []
   private(set) var words: [String] = []
+  /// All of it as it was given.
+  let given: [String]
 
   /// - Parameters:
   ///   - valued: names of the options that take a value.
   ///   - flags: names of those that take none.
   init(_ arguments: [String], valued: Set<String>, flags: Set<String>) throws(UsageError) {
+    given = arguments
     var index = 0
     while index < arguments.count {
-      let argument = arguments[index]
+      let argument = arguments[index] == "-h" ? "--help" : arguments[index]
       index += 1
       if argument == "--" {
         words += arguments[index...]
@@ -94,6 +101,11 @@ struct Arguments {
       throw UsageError(message: words.count > allowed.upperBound ? "unexpected \"\(words[allowed.upperBound])\"" : what)
     }
   }
+}
+
+extension BinaryInteger {
+  /// "1 page", "2 pages".
+  func counted(_ what: String, plural: String? = nil) -> String { "\(self) \(self == 1 ? what : plural ?? what + "s")" }
 }
 
 /// Sizes as people write them: powers of 1024.

@@ -2,16 +2,6 @@ internal import Adapters
 
 /// The command line's side of the protocol.
 struct Client {
-  struct Failure: Error {
-    /// The daemon's, or one of our own: "no-daemon", "permission-denied", `interrupted`.
-    let code: String
-    let message: String
-    /// The daemon's own refusal, where there is one.
-    var reply: JSONValue?
-
-    static let interrupted = "interrupted"
-  }
-
   private let socket: SequencedSocket
   /// Ends waiting for a reply. (Without it, a signal does what it always does.)
   var signals: EndSignals?
@@ -19,15 +9,15 @@ struct Client {
   /// Has something to read when a reply has come.
   var descriptor: Descriptor { socket.descriptor }
 
-  init(path: String) throws(Failure) {
+  init(path: String) throws(CommandFailure) {
     do throws(SystemError) { socket = try SequencedSocket(connectingTo: path) } catch {
       guard error.errorNumber != Self.accessDenied else {
-        throw Failure(
+        throw CommandFailure(
           code: "permission-denied",
           message: "you may not use the daemon's socket \(path): its owner can let you, with 'swap-monitor serve' "
             + "--socket-group or --socket-mode")
       }
-      throw Failure(
+      throw CommandFailure(
         code: "no-daemon",
         message:
           "no daemon answers at \(path) (\(errorText(error.errorNumber))). Start one with 'swap-monitor serve', or "
@@ -35,17 +25,17 @@ struct Client {
     }
   }
 
-  func send(_ request: [String: JSONValue], descriptors: [Descriptor] = []) throws(Failure) {
+  func send(_ request: [String: JSONValue], descriptors: [Descriptor] = []) throws(CommandFailure) {
     do throws(SystemError) { _ = try socket.send(JSONValue.object(request).bytes, descriptors: descriptors) } catch {
       throw Self.gone(error.description)
     }
   }
 
   /// Waits for the reply to what was sent, good or bad.
-  func receive() throws(Failure) -> JSONValue {
+  func receive() throws(CommandFailure) -> JSONValue {
     if let signals, Readable.wait(for: [descriptor, signals.descriptor]).contains(where: { $0 === signals.descriptor })
     {
-      throw Failure(code: Failure.interrupted, message: "interrupted")
+      throw CommandFailure(code: CommandFailure.interrupted, message: "interrupted")
     }
     let received: SequencedSocket.Received
     do throws(SystemError) { received = try socket.receive() } catch { throw Self.gone(error.description) }
@@ -55,36 +45,36 @@ struct Client {
   }
 
   /// Sends a request and waits for its reply, good or bad.
-  func exchange(_ request: [String: JSONValue], descriptors: [Descriptor] = []) throws(Failure) -> JSONValue {
+  func exchange(_ request: [String: JSONValue], descriptors: [Descriptor] = []) throws(CommandFailure) -> JSONValue {
     try send(request, descriptors: descriptors)
     return try receive()
   }
 
   /// Sends a request; a refusal is thrown.
-  func ask(_ request: [String: JSONValue], descriptors: [Descriptor] = []) throws(Failure) -> JSONValue {
+  func ask(_ request: [String: JSONValue], descriptors: [Descriptor] = []) throws(CommandFailure) -> JSONValue {
     try Self.accepted(try exchange(request, descriptors: descriptors))
   }
 
   /// - Throws: a refusal.
-  static func accepted(_ reply: JSONValue) throws(Failure) -> JSONValue {
+  static func accepted(_ reply: JSONValue) throws(CommandFailure) -> JSONValue {
     if reply["ok"]?.isTrue == true { return reply }
     let error = reply["error"]
     let code = error?["code"]?.text ?? "no code"
     let message = error?["message"]?.text ?? "the daemon's reply is malformed"
-    throw Failure(code: code, message: "\(message) (\(code))", reply: reply)
+    throw CommandFailure(code: code, message: "\(message) (\(code))", report: reply)
   }
 
   /// EACCES.
   private static let accessDenied: Int32 = 13
 
-  private static func gone(_ how: String) -> Failure {
-    Failure(
+  private static func gone(_ how: String) -> CommandFailure {
+    CommandFailure(
       code: "no-daemon",
       message: "the daemon is gone (\(how)). Look at its log, and start it again with 'swap-monitor serve'")
   }
 
   /// All pages of `list`.
-  func list() throws(Failure) -> [JSONValue] {
+  func list() throws(CommandFailure) -> [JSONValue] {
     var tenants: [JSONValue] = []
     var reply = try ask(["op": .string("list")])
     tenants += reply["tenants"]?.elements ?? []

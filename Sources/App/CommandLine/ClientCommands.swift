@@ -2,8 +2,7 @@ internal import Adapters
 
 /// `list`, `status` and the commands to a tenant.
 enum ClientCommands {
-  static func list(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "list", takes: 0...0)
+  static func list(_ arguments: Arguments) throws {
     let tenants = try client(arguments).list()
     if arguments.has("json") { return printJSON(json(tenants, of: nil)) }
     if tenants.isEmpty { return Console.write("no tenants\n") }
@@ -18,8 +17,7 @@ enum ClientCommands {
     Console.write(table.text)
   }
 
-  static func status(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "status", takes: 0...1)
+  static func status(_ arguments: Arguments) throws {
     let interval = try arguments.seconds("interval", 0.1...86_400)
     let tenant = arguments.words.first
     let client = try client(arguments)
@@ -34,8 +32,7 @@ enum ClientCommands {
     Console.write(tenant == nil ? StatusText.table(replies) : replies.map { StatusText.block($0) }.joined())
   }
 
-  static func upgrade(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "upgrade", takes: 0...0)
+  static func upgrade(_ arguments: Arguments) throws {
     let reply = try client(arguments).ask(["op": "upgrade"])
     if arguments.has("json") { return printJSON(reply) }
     Console.write("the daemon runs swap-monitor \(reply["version"]?.text ?? "?") now\n")
@@ -47,9 +44,7 @@ enum ClientCommands {
     "accept-strange-mappings": "accept_strange_mappings",
   ]
 
-  static func command(_ name: String, _ words: [String]) throws {
-    let arguments = try Arguments(
-      words, of: name, takes: 1...1, lack: "\(name) needs a tenant's name; 'swap-monitor list' shows them")
+  static func command(_ name: String, _ arguments: Arguments) throws {
     let (tenant, waits) = (arguments.words[0], !arguments.has("no-wait"))
     var request: [String: JSONValue] = [
       "op": .string(name == "detach" ? "unregister" : name), "tenant": .string(tenant), "wait": .bool(waits),
@@ -66,23 +61,34 @@ enum ClientCommands {
     _ name: String, _ tenant: String, _ request: [String: JSONValue], _ arguments: Arguments
   ) throws -> JSONValue {
     let client = try client(arguments)
+    if name == "detach" { try checkAttached(tenant, client) }
     let showsProgress = request["wait"] == true && !arguments.has("json") && Console.isTerminal
     let signals = showsProgress ? try EndSignals() : nil
-    do throws(Client.Failure) {
+    do throws(CommandFailure) {
       guard showsProgress else { return try client.ask(request) }
-      var watcher: Client?
-      do throws(Client.Failure) { watcher = try Self.client(arguments) } catch {}  // then no figures are shown
+      let watcher = attempt { try Self.client(arguments) }  // without it no figures are shown
       var progress = ProgressWatch(name, tenant: tenant, client: client, watcher: watcher, signals: signals)
       return try progress.ask(request)
     } catch { throw explained(error, tenant, client) }
   }
 
+  /// Who registered by itself would not know that it is no tenant any more.
+  private static func checkAttached(_ name: String, _ client: Client) throws {
+    guard let tenant = try client.list().first(where: { $0["tenant"]?.text == name }) else { return }
+    guard tenant["attached"]?.isTrue == true else {
+      throw CommandFailure(
+        message:
+          "tenant \(name) was not attached to, it registered by itself: it ends when it asks for that, or closes "
+          + "its connection; 'swap-monitor unregister \(name)' ends it all the same")
+    }
+  }
+
   // MARK: What they share
 
   /// - Parameter tenant: nil for those of all.
-  static func statuses(_ client: Client, _ tenant: String?) throws(Client.Failure) -> [JSONValue] {
+  static func statuses(_ client: Client, _ tenant: String?) throws(CommandFailure) -> [JSONValue] {
     if let tenant {
-      do throws(Client.Failure) { return [try client.ask(["op": "status", "tenant": .string(tenant)])] } catch {
+      do throws(CommandFailure) { return [try client.ask(["op": "status", "tenant": .string(tenant)])] } catch {
         throw explained(error, tenant, client)
       }
     }
@@ -106,24 +112,23 @@ enum ClientCommands {
     replies.flatMap { $0["warnings"]?.elements ?? [] }.compactMap { $0.text.map { "warning: \($0)\n" } }.joined()
   }
 
-  private static func client(_ arguments: Arguments) throws(Client.Failure) -> Client {
+  private static func client(_ arguments: Arguments) throws(CommandFailure) -> Client {
     try Client(path: arguments.value("socket") ?? Defaults.socketPath())
   }
 
   /// A refusal with what to do next.
-  private static func explained(_ refusal: Client.Failure, _ tenant: String, _ client: Client) -> Client.Failure {
-    var (message, reply) = (refusal.message, refusal.reply)
+  private static func explained(_ refusal: CommandFailure, _ tenant: String, _ client: Client) -> CommandFailure {
+    var (message, reply) = (refusal.message, refusal.report)
     if refusal.code == "no-such-tenant" {
-      do throws(Client.Failure) {
-        let names = try client.list().compactMap { $0["tenant"]?.text }
+      if let names = attempt({ try client.list() })?.compactMap({ $0["tenant"]?.text }) {
         message = TenantHint.text(for: tenant, among: names)
         reply?["tenants"] = .array(names.map { .string($0) })
-      } catch {}  // the refusal itself has to do
-    } else if let state = refusal.reply?["error"]?["state"]?.text, ["Ready", "Active"].contains(state) {
+      }
+    } else if let state = refusal.report?["error"]?["state"]?.text, ["Ready", "Active"].contains(state) {
       message += ". Ask 'swap-monitor enable \(tenant)' first"
     } else if let flag = switches.first(where: { message.contains("\"\($0.value)\": true") })?.key {
       message += ". On the command line that is --\(flag)"
     }
-    return Client.Failure(code: refusal.code, message: message, reply: reply)
+    return CommandFailure(code: refusal.code, message: message, report: reply)
   }
 }

@@ -1,10 +1,5 @@
 /// What `--help` says.
 enum Help {
-  static let commands: Set<String> = [
-    "demo", "torture", "bench", "serve", "list", "status", "enable", "trim", "out", "disable", "unregister", "upgrade",
-    "attach", "detach", "install", "check-sandbox",
-  ]
-
   static let main = """
     swap-monitor gives back the memory of idle virtual machines, and returns it page by page when it is touched.
 
@@ -43,23 +38,6 @@ enum Help {
     "interrupted" or "failed".
     Exit codes: 0 done, 1 failed, 2 wrong usage.
     """
-
-  /// What `swap-monitor COMMAND --help` says.
-  static func text(of command: String) -> String {
-    switch command {
-    case "serve": serve
-    case "demo": demo
-    case "torture": torture
-    case "bench": bench
-    case "list": list
-    case "status": status
-    case "upgrade": upgrade
-    case "install": install
-    case "check-sandbox": checkSandbox
-    case "attach": attach
-    default: Self.command(command)
-    }
-  }
 
   static let install = """
     Usage: swap-monitor install [--prefix DIR] [--root DIR] [--dry-run] [--uninstall] [--json]
@@ -244,75 +222,73 @@ enum Help {
       swap-monitor status vm1 --interval 60 --json >> vm1.log       a JSON object a minute
     """
 
-  static func command(_ name: String) -> String {
-    let (what, options, example) =
-      switch name {
-      case "enable":
-        (
-          """
-          Moves all resident memory of the tenant into staging memory. What it touches comes back by itself. trim and out
-          come next: the longer after it, the more of what is in use has come back before.
+  static let enable = ofTenant(
+    "enable",
+    """
+    Moves all resident memory of the tenant into staging memory. What it touches comes back by itself. trim and out
+    come next: the longer after it, the more of what is in use has come back before.
 
-          Waits for the end and shows the result. While memory is moved, the tenant's processes are stopped (SIGSTOP), unless
-          it registered with "freeze": "caller"; then only its own connection may ask. Where memory does not suffice, the rest
-          stays resident ("partial").
-          """,
-          """
+    Waits for the end and shows the result. While memory is moved, the tenant's processes are stopped (SIGSTOP), unless
+    it registered with "freeze": "caller"; then only its own connection may ask. Where memory does not suffice, the rest
+    stays resident ("partial").
+    """,
+    options: """
 
-            --accept-dma-risk     also where the processes show signs of direct, asynchronous or device I/O
-            --accept-strange-mappings  also where pages were touched through a mapping that nobody has announced
-          """,
-          "enable vm1 && sleep 300 && swap-monitor trim vm1"
-        )
-      case "trim":
-        (
-          """
-          Drops staged pages that are zero, or unchanged since they were last written to the swap file. It needs no disk, and
-          spares out work. The tenant must be Pending, as enable leaves it. Waits for the end and shows the result.
-          """, noWait, "trim vm1 && swap-monitor out vm1"
-        )
-      case "out":
-        (
-          """
-          Writes staged pages to the swap file and frees their memory. The tenant must be Pending, as enable leaves it; another
-          enable, or disable, ends the writing. What enable has left for want of memory is moved then, part by part, with
-          the processes stopped for each, and written too. Waits for the end and shows the result.
-          """, noWait, "out vm1 --no-wait; swap-monitor status vm1 --watch"
-        )
-      case "disable":
-        (
-          """
-          Brings all of the tenant's memory back and stops monitoring it, in any state. The tenant stays registered, and can be
-          enabled again. Waits for the end and shows the result.
-          """,
-          noWait + "\n  --slow-file-cleanup   empty the swap file little by little, in the background",
-          "disable vm1"
-        )
-      case "detach":
-        (
-          """
-          Brings all of the tenant's memory back, stops monitoring it, closes what attach has opened in its process, and
-          forgets the tenant, which runs on as if nothing had been. Waits for the end.
-          """, "", "detach vm1"
-        )
-      default:
-        (
-          """
-          Brings all of the tenant's memory back, stops monitoring it, and forgets the tenant, which runs on without
-          swap-monitor. (disable does the same, and keeps it registered.) Waits for the end.
-          """, "", "unregister vm1"
-        )
-      }
-    return """
-      Usage: swap-monitor \(name) TENANT [OPTIONS]
+        --accept-dma-risk     also where the processes show signs of direct, asynchronous or device I/O
+        --accept-strange-mappings  also where pages were touched through a mapping that nobody has announced
+      """,
+    example: "enable vm1 && sleep 300 && swap-monitor trim vm1")
 
-      \(what)
-      \(options)
-        --socket PATH         the daemon's socket, as for serve
-        --json                the daemon's reply as it is (PROTOCOL.md, "status"); a refusal too
+  static let trim = ofTenant(
+    "trim",
+    """
+    Drops staged pages that are zero, or unchanged since they were last written to the swap file. It needs no disk, and
+    spares out work. The tenant must be Pending, as enable leaves it. Waits for the end and shows the result.
+    """, options: noWait, example: "trim vm1 && swap-monitor out vm1")
 
-        swap-monitor \(example)
-      """
+  static let out = ofTenant(
+    "out",
+    """
+    Writes staged pages to the swap file and frees their memory. The tenant must be Pending, as enable leaves it; another
+    enable, or disable, ends the writing. What enable has left for want of memory is moved then, part by part, with
+    the processes stopped for each, and written too. Waits for the end and shows the result.
+    """, options: noWait, example: "out vm1 --no-wait; swap-monitor status vm1 --watch")
+
+  static let disable = ofTenant(
+    "disable",
+    """
+    Brings all of the tenant's memory back and stops monitoring it, in any state. The tenant stays registered, and can be
+    enabled again. Waits for the end and shows the result.
+    """,
+    options: noWait + "\n  --slow-file-cleanup   empty the swap file little by little, in the background",
+    example: "disable vm1")
+
+  static let detach = ofTenant(
+    "detach",
+    """
+    Brings all of the tenant's memory back, stops monitoring it, closes what attach has opened in its process, and
+    forgets the tenant, which runs on as if nothing had been. Waits for the end. (Who has registered by itself is left
+    alone: unregister ends that.)
+    """, example: "detach vm1")
+
+  static let unregister = ofTenant(
+    "unregister",
+    """
+    Brings all of the tenant's memory back, stops monitoring it, and forgets the tenant, which runs on without
+    swap-monitor. (disable does the same, and keeps it registered.) Waits for the end.
+    """, example: "unregister vm1")
+
+  private static func ofTenant(_ name: String, _ what: String, options: String = "", example: String) -> String {
+    """
+    Usage: swap-monitor \(name) TENANT [OPTIONS]
+
+    \(what)
+    \(options)
+      --socket PATH         the daemon's socket, as for serve
+      --json                the daemon's reply as it is (PROTOCOL.md, "status"); a refusal too
+
+      swap-monitor \(example)
+    """
   }
 
   private static let noWait = "\n  --no-wait             return as soon as it has begun"

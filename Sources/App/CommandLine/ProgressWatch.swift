@@ -32,7 +32,7 @@ struct ProgressWatch {
   }
 
   /// - Throws: also a refusal.
-  mutating func ask(_ request: [String: JSONValue]) throws(Client.Failure) -> JSONValue {
+  mutating func ask(_ request: [String: JSONValue]) throws(CommandFailure) -> JSONValue {
     let clock = SystemClock()
     look()
     if let watcher, !Readable.wait(for: [watcher.descriptor], timeoutNanoseconds: Self.patienceNanoseconds).isEmpty {
@@ -61,15 +61,15 @@ struct ProgressWatch {
 
   private func draw() { line.draw(pages: (line.expectedPages ?? 0) - remainingPages) }
 
-  private var interrupted: Client.Failure {
-    Client.Failure(
-      code: Client.Failure.interrupted,
+  private var interrupted: CommandFailure {
+    CommandFailure(
+      code: CommandFailure.interrupted,
       message: "interrupted; the daemon goes on with it, and 'swap-monitor status \(tenant)' shows how far it is")
   }
 
   private mutating func look() {
     guard let watcher, !awaitsStatus else { return }
-    do throws(Client.Failure) {
+    do throws(CommandFailure) {
       try watcher.send(["op": "status", "tenant": .string(tenant)])
       awaitsStatus = true
     } catch { self.watcher = nil }
@@ -78,7 +78,7 @@ struct ProgressWatch {
   private mutating func takeStatus() {
     guard let watcher else { return }
     awaitsStatus = false
-    do throws(Client.Failure) {
+    do throws(CommandFailure) {
       let status = try Client.accepted(try watcher.receive())
       func pages(_ key: String) -> Int { status["metrics"]?[key]?.int ?? 0 }
       // `state_transition` tells of the operation before until this one has begun.

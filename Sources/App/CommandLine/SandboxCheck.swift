@@ -2,10 +2,7 @@ internal import Adapters
 
 /// `swap-monitor check-sandbox`.
 enum SandboxCheck {
-  static func run(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "check-sandbox")
-    if arguments.has("help") { return Console.write(Help.checkSandbox + "\n") }
-    try arguments.expectWords(0...0, "")
+  static func run(_ arguments: Arguments) throws {
     let lack = try Sandbox.enter()
     let trials = SandboxTrial.all()
     let isTight = trials.allSatisfy(\.isAsItShouldBe) && SandboxTrial.capabilities == 0

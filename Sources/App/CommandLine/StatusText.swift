@@ -36,7 +36,8 @@ enum StatusText {
     guard let metrics = reply["metrics"] else { return "\(name): \(reply["state"]?.text ?? "done")\n" }
     let pageBytes = UInt64(reply["page_size"]?.int ?? 4096)
     func pages(_ key: String) -> Int { metrics[key]?.int ?? 0 }
-    func amount(_ key: String) -> String { "\(pages(key)) pages (\(ByteSize.text(UInt64(pages(key)) * pageBytes)))" }
+    func count(_ key: String) -> String { pages(key).counted("page") }
+    func amount(_ key: String) -> String { "\(count(key)) (\(ByteSize.text(UInt64(pages(key)) * pageBytes)))" }
     let operation = reply["operation"]?.text.map { ", \($0) runs" } ?? ""
     let attached = reply["attached"]?.isTrue == true ? " (attached)" : ""
     var text = "\(name)\(attached): \(reply["state"]?.text ?? "?")\(operation)\n"
@@ -47,11 +48,12 @@ enum StatusText {
     text += "  faults served     \(pages("copied_from_staging_pages")) from staging, "
     text += "\(pages("copied_from_file_pages")) from the file, \(pages("zeroed_pages")) zero, "
     text += "\(pages("redundant_pages")) redundant\n"
-    if pages("removed_pages") > 0 { text += "  removed           \(pages("removed_pages")) pages by the tenant\n" }
+    if pages("removed_pages") > 0 { text += "  removed           \(count("removed_pages")) by the tenant\n" }
     if let rate { text += "  faults a second   \(ByteSize.decimals(rate, 0))\n" }
     if let last = reply["state_transition"] {
       let what = reply["operation"]?.text ?? reply["last_operation"]?.text ?? "none"
-      text += "  last operation    \(what): \(last["pages"]?.int ?? 0) pages in \(last["time_ms"]?.int ?? 0) ms\n"
+      let done = (last["pages"]?.int ?? 0).counted("page")
+      text += "  last operation    \(what): \(done) in \(last["time_ms"]?.int ?? 0) ms\n"
     }
     if reply["partial"]?.isTrue == true {
       text += "  partial           enable left pages resident for want of memory\n"

@@ -14,7 +14,7 @@ struct StatusWatch {
     client.signals = signals
     var rates = FaultRates()
     var hasShown = false
-    do throws(Client.Failure) {
+    do throws(CommandFailure) {
       repeat {
         let replies = try ClientCommands.statuses(client, tenant)
         rates.look(replies, atNanoseconds: clock.nowNanoseconds)
@@ -23,12 +23,12 @@ struct StatusWatch {
       } while !Console.hasFailed
         && Readable.wait(for: [signals.descriptor], timeoutNanoseconds: intervalNanoseconds).isEmpty
     } catch {
-      if error.code == Client.Failure.interrupted { return }
+      if error.code == CommandFailure.interrupted { return }
       guard hasShown, error.code == "no-such-tenant", let tenant else { throw error }
-      throw Client.Failure(
+      throw CommandFailure(
         code: error.code,
         message: "the tenant \(tenant) is gone: it has been unregistered, or its processes have ended",
-        reply: error.reply)
+        report: error.report)
     }
   }
 
@@ -45,5 +45,28 @@ struct StatusWatch {
     let (columns, rows) = Console.terminalSize
     let lines = text.split(separator: "\n").prefix(rows - 1).map { "\($0.prefix(columns - 1))\u{1B}[K\n" }
     Console.write((isFirst ? "\u{1B}[2J" : "") + "\u{1B}[H\(lines.joined())\u{1B}[J")
+  }
+}
+
+/// Faults a second between two looks at the tenants' status.
+struct FaultRates {
+  private var counts: [String: Int] = [:]
+  private var lookNanoseconds: UInt64 = 0
+  /// By tenant; of those that were there at the look before.
+  private(set) var perSecond: [String: Double] = [:]
+
+  mutating func look(_ replies: [JSONValue], atNanoseconds now: UInt64) {
+    let seconds = Double(now - lookNanoseconds) / 1e9
+    let former = counts
+    counts = [:]
+    perSecond = [:]
+    for reply in replies {
+      guard let name = reply["tenant"]?.text else { continue }
+      let count = StatusText.faults(reply)
+      counts[name] = count
+      guard let before = former[name], seconds > 0 else { continue }
+      perSecond[name] = Double(count < before ? count : count - before) / seconds  // `enable` counts anew
+    }
+    lookNanoseconds = now
   }
 }

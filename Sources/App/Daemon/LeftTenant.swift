@@ -51,8 +51,8 @@ struct LeftTenant: Sendable {
     mayBeServed = true
     if let lost = takeOver?.lostChildren, lost > 0 {
       log.error(
-        "tenant \(name): \(lost) forked children came just as the worker died, and can't be served: what they touch reads as "
-          + "zeros")
+        "tenant \(name): \(lost.counted("forked child", plural: "forked children")) came just as the worker died, and can't "
+          + "be served: what they touch reads as zeros")
     }
     log.info("tenant \(name): taken over in \((SystemClock().nowNanoseconds - begin) / 1000) us")
     return .again

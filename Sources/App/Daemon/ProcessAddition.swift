@@ -41,7 +41,11 @@ struct ProcessAddition: Sendable {
   /// Waits for the process's own memory lock and the tenant's gate; not for the control thread.
   func join(_ runtime: TenantRuntime) -> Result<UserfaultProcess, ProtocolError> {
     do throws(ProtocolError) {
-      if let handle = process.handle { try Self.checkMappings(of: handle, at: process.addresses, runtime.memory) }
+      if let handle = process.handle {
+        let memory = runtime.memory
+        try Registration.checkMappings(
+          of: handle, memory.map, at: process.addresses.addresses, memory.ports.guest.identities, field: "addresses")
+      }
     } catch { return .failure(error) }
     if let child = forkedChild(in: runtime) { return .success(child) }
     do throws(SystemError) { try runtime.holdings.hold(process) } catch {
@@ -96,27 +100,8 @@ struct ProcessAddition: Sendable {
     case let count:
       throw ProtocolError(
         .invalidRequest,
-        "\(count) descriptors came with the request; the process's userfaultfd is needed, and on the tenant's own connection "
-          + "its pidfd may follow")
-    }
-  }
-
-  private static func checkMappings(
-    of process: ProcessHandle, at addresses: AddressMap, _ memory: TenantMemory<LinuxPorts>
-  )
-    throws(ProtocolError)
-  {
-    guard let maps = ProcessMaps(pid: process.pid) else { return }
-    for (number, (region, address)) in zip(memory.map.regions, addresses.addresses).enumerated() {
-      let (offset, bytes) = (
-        memory.map.geometry.bytes(inPages: region.firstFilePage), memory.map.geometry.bytes(inPages: region.pages.count)
-      )
-      let identity = memory.ports.guest.identities[region.file]
-      if !maps.map(identity, offset: UInt64(offset), at: address, bytes: UInt64(bytes)) {
-        throw ProtocolError(
-          .invalidRegion,
-          "addresses[\(number)]: process \(process.pid) does not map region \(number) at \(address), MAP_SHARED")
-      }
+        "\(count.counted("descriptor")) came with the request; the process's userfaultfd is needed, and on the tenant's own "
+          + "connection its pidfd may follow")
     }
   }
 }

@@ -7,7 +7,8 @@ struct Registration: Sendable {
 
   let name: String
   let freeze: FreezeMode
-  let requests: [RegionRequest]
+  let regions: [RegisterRequest.RegionField]
+  var requests: [RegionRequest] { regions.map(\.request) }
   let files: [GuestFile]
   let process: ProcessHandle
   let memory: TenantMemory<LinuxPorts>
@@ -16,13 +17,16 @@ struct Registration: Sendable {
     _ request: RegisterRequest, _ descriptors: [Descriptor], peer: ProcessHandle?, shared: LinuxPorts.Shared,
     holdings: TenantHoldings, attachment: Attachment?
   ) throws(ProtocolError) {
-    name = try Self.check(name: request.tenant)
+    guard Self.isName(request.tenant) else {
+      throw ProtocolError(.invalidRequest, "tenant: \"\(request.tenant.shortened)\"; \(Self.rightNames)")
+    }
+    name = request.tenant
     freeze = try Self.freezeMode(request.freeze)
     guard descriptors.count >= 2 else {
       throw ProtocolError(
         .invalidRequest,
-        "\(descriptors.count) descriptors came with the request; a userfaultfd and at least one memfd are needed"
-      )
+        "\(descriptors.count.counted("descriptor")) came with the request; a userfaultfd and at least one memfd are "
+          + "needed")
     }
     guard let peer, peer.isAlive else {
       throw ProtocolError(
@@ -33,13 +37,13 @@ struct Registration: Sendable {
     }
     let (userfaultfd, memfds) = (descriptors[0], Array(descriptors.dropFirst()))
     if let complaint = Userfaultfd.accept(userfaultfd) { throw ProtocolError(.invalidDescriptor, complaint) }
-    files = try Self.inspect(memfds, geometry: shared.geometry)
-    requests = request.regionRequests
-    let map = try Self.map(requests, files: files, geometry: shared.geometry)
-    for index in memfds.indices where !requests.contains(where: { $0.file == index }) {
+    regions = request.regions
+    let map: RegionMap
+    (files, map) = try Self.look(at: memfds, regions, shared.geometry)
+    for index in memfds.indices where !regions.contains(where: { $0.memfd == index }) {
       throw ProtocolError(.invalidRequest, "memfd \(index) is used by no region; send those only that are")
     }
-    try Self.checkMappings(of: peer, requests: requests, files: files)
+    try Self.checkMappings(of: peer, map, at: map.regions.map(\.address), files.map(\.identity), field: "regions")
     process = peer
     do throws(SystemError) {
       let ports = try LinuxPorts(
@@ -64,21 +68,21 @@ struct Registration: Sendable {
     }
   }
 
-  private static func check(name: String) throws(ProtocolError) -> String {
-    let isRight = name.utf8.allSatisfy { byte in
-      switch byte {
-      case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
-        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
-        true
-      default: false
-      }
-    }
-    guard isRight, (1...longestName).contains(name.utf8.count) else {
-      throw ProtocolError(
-        .invalidRequest, "tenant: \"\(name.shortened)\"; 1 to \(longestName) of A-Z a-z 0-9 . _ - are right")
-    }
-    return name
+  static func isName(_ name: String) -> Bool {
+    (1...longestName).contains(name.utf8.count) && name.utf8.allSatisfy(isOfName)
   }
+
+  /// Whether it may stand in a tenant's name.
+  static func isOfName(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
+      true
+    default: false
+    }
+  }
+
+  static let rightNames = "1 to \(longestName) of A-Z a-z 0-9 . _ - are right"
 
   private static func freezeMode(_ name: String?) throws(ProtocolError) -> FreezeMode {
     guard let name else { return .signal }
@@ -87,36 +91,36 @@ struct Registration: Sendable {
       .invalidRequest, "freeze: \"\(name.shortened)\"; \"signal\", \"live\" or \"caller\" is right")
   }
 
-  private static func inspect(_ memfds: [Descriptor], geometry: PageGeometry) throws(ProtocolError) -> [GuestFile] {
+  /// Whether the memfds are such as can be served, and the regions fit to them.
+  static func look(at memfds: [Descriptor], _ regions: [RegisterRequest.RegionField], _ geometry: PageGeometry)
+    throws(ProtocolError) -> (files: [GuestFile], map: RegionMap)
+  {
     var files: [GuestFile] = []
     for (number, file) in memfds.enumerated() {
       do throws(GuestFileInspection.Refusal) {
         files.append(try GuestFileInspection.inspect(file, number: number, geometry: geometry))
       } catch { throw ProtocolError(.invalidDescriptor, error.message) }
     }
-    return files
-  }
-
-  private static func map(_ requests: [RegionRequest], files: [GuestFile], geometry: PageGeometry) throws(ProtocolError)
-    -> RegionMap
-  {
-    do throws(RegionError) { return try RegionMap(requests, files: files, geometry: geometry) } catch {
-      throw ProtocolError(error)
-    }
+    do throws(RegionError) {
+      return (files, try RegionMap(regions.map(\.request), files: files, geometry: geometry))
+    } catch { throw ProtocolError(error) }
   }
 
   /// A wrong address would make the tenant lose its memory; /proc/PID/maps tells, wherever we may read it.
-  private static func checkMappings(of process: ProcessHandle, requests: [RegionRequest], files: [GuestFile])
-    throws(ProtocolError)
-  {
+  ///
+  /// - Parameter field: of the request, which has the addresses.
+  static func checkMappings(
+    of process: ProcessHandle, _ map: RegionMap, at addresses: [UInt64], _ files: [FileIdentity], field: String
+  ) throws(ProtocolError) {
     guard let maps = ProcessMaps(pid: process.pid) else { return }
-    for (number, region) in requests.enumerated() {
-      let file = files[region.file].identity
-      if !maps.map(file, offset: region.offset, at: region.address, bytes: region.size) {
+    for (number, (region, address)) in zip(map.regions, addresses).enumerated() {
+      let offset = UInt64(map.geometry.bytes(inPages: region.firstFilePage))
+      let bytes = UInt64(map.geometry.bytes(inPages: region.pages.count))
+      if !maps.map(files[region.file], offset: offset, at: address, bytes: bytes) {
         throw ProtocolError(
           .invalidRegion,
-          "regions[\(number)]: process \(process.pid) does not map memfd \(region.file) from offset \(region.offset) on "
-            + "at address \(region.address) for \(region.size) bytes, MAP_SHARED")
+          "\(field)[\(number)]: process \(process.pid) does not map memfd \(region.file) from offset \(offset) on at "
+            + "address \(address) for \(bytes) bytes, MAP_SHARED")
       }
     }
   }

@@ -4,66 +4,62 @@ internal import Domain
 /// `swap-monitor serve`.
 enum Serve {
   /// The keeper.
-  static func run(_ words: [String]) throws {
-    let arguments = try parse(words)
-    if arguments.has("help") { return Console.write(Help.serve + "\n") }
+  static func run(_ arguments: Arguments) throws {
     if arguments.has("end-with-parent") { ChildProcess.endWithParent() }
     let log = Log(level: try logLevel(arguments))
     Machine.raiseDescriptorLimit()
     let signals = try EndSignals()
-    let (keeper, configuration, isActivated) = try makeKeeper(words, arguments, log, signals)
+    let (keeper, isActivated) = try makeKeeper(arguments, log, signals)
     let code = try keeper.run()
     if code != 0 { Console.exit(code) }
     // Else it is the service manager's.
-    if !isActivated { Directory.removeFile(configuration.socketPath) }
+    if !isActivated { attempt { try File.remove(socketPath(arguments)) } }
   }
 
   /// In a function of its own: what the keeper drops must be held by nobody else.
   @inline(never)
-  private static func makeKeeper(
-    _ words: [String], _ arguments: Arguments, _ log: Log, _ signals: EndSignals
-  ) throws -> (Keeper, Server.Configuration, isActivated: Bool) {
+  private static func makeKeeper(_ arguments: Arguments, _ log: Log, _ signals: EndSignals) throws -> (
+    Keeper, isActivated: Bool
+  ) {
     let (inherited, isActivatedNow) = Keeper.inherited()
     let isActivated = isActivatedNow || arguments.has("activated")
     // Who goes on with tenants does so whatever the disk is like.
     let isFirst = inherited.keys.allSatisfy { $0.group == 0 }
-    let configuration = try configuration(arguments, log, isFirst: isFirst)
+    _ = try shared(arguments, log, isFirst: isFirst)  // what can't be is told now, and not by each worker
     var held = inherited
-    if held[HeldRole.listenerKey] == nil { held[HeldRole.listenerKey] = try listen(arguments, configuration) }
-    log.info("serving at \(configuration.socketPath)")
-    let words = isActivated && !arguments.has("activated") ? words + ["--activated"] : words
+    if held[HeldRole.listenerKey] == nil { held[HeldRole.listenerKey] = try listen(arguments) }
+    log.info("serving at \(socketPath(arguments))")
+    let words = arguments.given + (isActivated && !arguments.has("activated") ? ["--activated"] : [])
     let keeper = try Keeper(
-      workerArguments: ["worker"] + words, keeperArguments: ["serve"] + words, held: held, signals: signals,
-      endsWorkerWithItself: arguments.has("end-with-parent"), log: { log.error($0) },
+      workerArguments: ["worker"] + words, held: held, signals: signals, log: { log.error($0) },
       note: { log.info($0) })
-    return (keeper, configuration, isActivated)
+    return (keeper, isActivated)
   }
 
   /// The worker, which the keeper starts.
   static func runWorker(_ words: [String]) throws {
-    let arguments = try parse(words)
+    let arguments = try Arguments(words, of: .serve)
     let log = Log(level: try logLevel(arguments))
     Machine.raiseDescriptorLimit()
     Machine.nameProcess("swap-monitor")
     let signals = try EndSignals()
-    let configuration = try configuration(arguments, log, isFirst: false)
+    let sharedByTenants = try shared(arguments, log, isFirst: false)
     guard let socket = Descriptor(inherited: KeeperLink.workerDescriptor) else {
       throw UsageError(message: "worker: is for swap-monitor itself, which starts it by 'swap-monitor serve'")
     }
-    let link = try KeeperLink(socket: socket)
+    let link = try KeeperLink(socket: socket, endsWithKeeper: arguments.has("end-with-parent"))
     let attendant = try makeAttendant(link, log)
     // The last process that this one makes.
-    let shared: Result<SharedDescriptors, SystemError>
-    do throws(SystemError) {
-      shared = .success(try SharedDescriptors(keeper: link.keeperProcess, attendant: attendant.process))
-    } catch { shared = .failure(error) }
+    let descriptors = Result { () throws(SystemError) in
+      try SharedDescriptors(keeper: link.keeperProcess, attendant: attendant.process)
+    }
     if arguments.has("no-sandbox") {
       log.warning("--no-sandbox: the worker keeps all rights that the daemon was started with")
     } else if let lack = try Sandbox.enter() {
       log.warning("sandbox: \(lack)")
     }
-    let server = try Server(configuration, link: link, attendant: attendant, signals: signals)
-    try server.takeOver(sharing: shared)
+    let server = try Server(sharedByTenants, link: link, attendant: attendant, signals: signals)
+    try server.takeOver(sharing: descriptors)
     server.link.tellReady()
     try server.run()
   }
@@ -83,7 +79,7 @@ enum Serve {
 
   /// What does for the worker what takes privilege; started by the keeper, too.
   static func runAttendant(_ words: [String]) throws {
-    let arguments = try parse(words)
+    let arguments = try Arguments(words, of: .serve)
     Machine.nameProcess(AttendantService.processName)
     guard let link = Descriptor(inherited: KeeperLink.workerDescriptor) else {
       throw UsageError(message: "\(AttendantService.command): is for swap-monitor itself")
@@ -93,31 +89,28 @@ enum Serve {
       keeperArguments: ["serve"] + words)
   }
 
-  private static func parse(_ words: [String]) throws(UsageError) -> Arguments {
-    let arguments = try Arguments(words, of: "serve")
-    try arguments.expectWords(0...0, "")
-    return arguments
+  private static func socketPath(_ arguments: Arguments) -> String {
+    arguments.value("socket") ?? Defaults.socketPath()
   }
 
-  private static func listen(_ arguments: Arguments, _ configuration: Server.Configuration) throws -> Descriptor {
+  private static func listen(_ arguments: Arguments) throws -> Descriptor {
     guard let mode = UInt32(arguments.value("socket-mode") ?? "660", radix: 8), mode <= 0o777 else {
       throw UsageError(
         message: "--socket-mode: \"\(arguments.value("socket-mode") ?? "")\"; an octal mode such as 0660 is right")
     }
     do throws(SocketListener.Failure) {
       return try SocketListener(
-        path: configuration.socketPath, mode: mode, group: arguments.value("socket-group")
+        path: socketPath(arguments), mode: mode, group: arguments.value("socket-group")
       ).descriptor
     } catch {
       switch error {
       case .alreadyServed(let path):
-        throw Failure(message: "another daemon serves \(path) already; use it, or choose another path with --socket")
-      case .system(let error): throw Failure(message: "\(error)")
+        throw CommandFailure(
+          message: "another daemon serves \(path) already; use it, or choose another path with --socket")
+      case .system(let error): throw CommandFailure(message: "\(error)")
       }
     }
   }
-
-  struct Failure: Error { let message: String }
 
   private static func logLevel(_ arguments: Arguments) throws(UsageError) -> Log.Level {
     guard let name = arguments.value("log-level") else { return .info }
@@ -128,10 +121,10 @@ enum Serve {
   }
 
   /// - Parameter isFirst: then what the daemon needs is looked at; later, what fails fails when it is needed.
-  private static func configuration(_ arguments: Arguments, _ log: Log, isFirst: Bool) throws -> Server.Configuration {
+  private static func shared(_ arguments: Arguments, _ log: Log, isFirst: Bool) throws -> LinuxPorts.Shared {
     let keepFree = try arguments.size("keep-free")
     guard let geometry = Machine.pageGeometry() else {
-      throw Failure(message: "this machine's page size is not a power of two")
+      throw CommandFailure(message: "this machine's page size is not a power of two")
     }
     let limits = try limits(arguments, geometry)
     if isFirst { try checkUserfaultfd(log) }
@@ -139,19 +132,16 @@ enum Serve {
     do throws(SystemError) {
       // Swap files are other users' memory: nobody else has business in their directory.
       if isFirst {
-        try Directory.make(directory, mode: 0o700)
+        if try Directory.make(directory, mode: 0o700) { log.info("made the swap directory \(directory)") }
         try SwapFileStore.probe(directory)
       }
     } catch {
-      throw Failure(message: "the swap directory can't be used: \(error). Choose another with --swap-dir")
+      throw CommandFailure(message: "the swap directory can't be used: \(error). Choose another with --swap-dir")
     }
-    return Server.Configuration(
-      socketPath: arguments.value("socket") ?? Defaults.socketPath(),
-      shared: LinuxPorts.Shared(
-        geometry: geometry, swapDirectory: directory, floor: FreeDiskFloor(bytes: keepFree),
-        lockedMemory: LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: Machine.memoryLockLimitBytes())),
-        limits: limits, log: log),
-      log: log)
+    return LinuxPorts.Shared(
+      geometry: geometry, swapDirectory: directory, floor: FreeDiskFloor(bytes: keepFree),
+      lockedMemory: LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: Machine.memoryLockLimitBytes())),
+      limits: limits, log: log)
   }
 
   private static func limits(_ arguments: Arguments, _ geometry: PageGeometry) throws(UsageError)
@@ -174,7 +164,7 @@ enum Serve {
       slots: try pages("swap-limit", atLeast: 1))
   }
 
-  private static func checkUserfaultfd(_ log: Log) throws(Failure) {
+  private static func checkUserfaultfd(_ log: Log) throws(CommandFailure) {
     let lack: String?
     do throws(SystemError) {
       let probe = try Userfaultfd.create()
@@ -184,7 +174,9 @@ enum Serve {
             + "behalf (KVM, read(2) into it) will see EFAULT. For these, run as root or grant /dev/userfaultfd")
       }
       lack = try Userfaultfd.missingFeature(of: probe.descriptor)
-    } catch { throw Failure(message: "no userfaultfd is to be had: \(Userfaultfd.advice(for: error))") }
-    if let lack { throw Failure(message: "this kernel's userfaultfd lacks \(lack); Linux 6.6 has all that is needed") }
+    } catch { throw CommandFailure(message: "no userfaultfd is to be had: \(Userfaultfd.advice(for: error))") }
+    if let lack {
+      throw CommandFailure(message: "this kernel's userfaultfd lacks \(lack); Linux 6.6 has all that is needed")
+    }
   }
 }

@@ -107,20 +107,24 @@ extension Server {
   }
 
   func answer(_ connection: Connection, _ error: ProtocolError) {
-    answer(connection, .object(["ok": .bool(false), "error": error.json]))
+    answer(connection, ["ok": false, "error": error.json])
   }
 
   private func send(_ connection: Connection, _ bytes: [UInt8]) {
     do throws(SystemError) {
       if !(try connection.socket.send(bytes, ending: connection.record)) {
         connection.unsentReply = bytes
-        if !connection.isHungUp {
-          try loop.change(connection.socket.descriptor, token: connection.token, readable: false, writable: true)
-        }
-      } else if !connection.isHungUp {
-        try loop.change(connection.socket.descriptor, token: connection.token, readable: true, writable: false)
+        try watch(connection, readable: false, writable: true)
+      } else {
+        try watch(connection, readable: true, writable: false)
       }
     } catch { log.debug("connection \(connection.token): \(error)") }
+  }
+
+  /// One that hung up is not watched any more.
+  private func watch(_ connection: Connection, readable: Bool, writable: Bool) throws(SystemError) {
+    if connection.isHungUp { return }
+    try loop.change(connection.socket.descriptor, token: connection.token, readable: readable, writable: writable)
   }
 
   private func resumeReading(_ connection: Connection) {
@@ -133,10 +137,6 @@ extension Server {
   /// The request is answered later: nothing more is read until then.
   func keepBusy(_ connection: Connection) {
     connection.isBusy = true
-    do throws(SystemError) {
-      if !connection.isHungUp {
-        try loop.change(connection.socket.descriptor, token: connection.token, readable: false, writable: false)
-      }
-    } catch { log.warning("\(error)") }
+    do throws(SystemError) { try watch(connection, readable: false, writable: false) } catch { log.warning("\(error)") }
   }
 }

@@ -5,30 +5,27 @@ internal import Domain
 extension Server {
   func addProcess(_ request: AddProcessRequest, _ packet: Packet, _ connection: Connection) throws(ProtocolError) {
     let tenant = try find(request.tenant, for: connection)
-    if tenant.isLeaving {
+    if tenant.record.isLeaving {
       throw ProtocolError(.wrongState, "add-process: the tenant is being unregistered", state: tenant.lifecycle.state)
     }
     guard tenant.processes.count + tenant.joining < Limits.processesOfTenant else {
       throw ProtocolError(
         .noMemory, "the tenant has \(Limits.processesOfTenant) processes already, and no more are taken")
     }
-    try checkShare(of: tenant.user)
+    try checkShare(of: tenant.record.user)
     try refuseKnown(packet.descriptors.first)
     let addition = try ProcessAddition(
       request, packet: packet, connection: connection, tenant: tenant,
-      isOwnConnection: tenant.connection == connection.token)
+      isOwnConnection: tenant.record.connection == connection.token)
+    let (identifier, token, runtime) = (tenant.identifier, connection.token, tenant.runtime)
+    // Registering waits for the process's memory lock, and for the gate.
+    try inBackground(Thread.name("add-process", of: identifier.serial)) {
+      addition.join(runtime)
+    } then: {
+      $0.processAdded(identifier, token, $1)
+    }
     tenant.joining += 1
     keepBusy(connection)
-    let (mailbox, identifier, token, runtime) = (mailbox, tenant.identifier, connection.token, tenant.runtime)
-    do throws(SystemError) {
-      // Registering waits for the process's memory lock, and for the gate.
-      try Thread.runDetached(name: Thread.name("add-process", of: identifier.serial)) {
-        mailbox.post(.processAdded(tenant: identifier, connection: token, addition.join(runtime)))
-      }
-    } catch {
-      tenant.joining -= 1
-      answer(connection, ProtocolError(.noMemory, error.description))
-    }
   }
 
   func processAdded(_ identifier: Tenant.Identifier, _ token: UInt64, _ result: Result<UserfaultProcess, ProtocolError>)
@@ -104,7 +101,7 @@ extension Server {
     let (mailbox, identifier, runtime) = (mailbox, tenant.identifier, tenant.runtime)
     do throws(SystemError) {
       try Thread.runDetached(name: Thread.name("identify", of: identifier.serial)) {
-        runtime.identifyChildren { mailbox.post(.childrenIdentified(tenant: identifier, areAll: $0)) }
+        runtime.identifyChildren { areAll in mailbox.post(identifier) { $0.watchChildren(of: $1, areAll: areAll) } }
       }
       tenant.isIdentifying = true
     } catch { log.warning("tenant \(tenant.name): a child is served, and not watched: \(error)") }
@@ -119,7 +116,7 @@ extension Server {
       do throws(SystemError) {
         try watch(process, of: tenant, token: token)
         // Where the keeper can't, the next worker finds it out again.
-        do throws(SystemError) { try tenant.runtime.holdings.holdHandle(of: process) } catch {}
+        attempt { try tenant.runtime.holdings.holdHandle(of: process) }
         log.info("tenant \(tenant.name): \(process.text) was forked, and is served")
       } catch {
         tenant.unwatched.insert(token)

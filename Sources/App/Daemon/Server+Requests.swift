@@ -23,7 +23,7 @@ extension Server {
       if case .addProcess(let body) = request { return try addProcess(body, packet, connection) }
       guard packet.descriptors.isEmpty else {
         throw ProtocolError(
-          .invalidRequest, "\(packet.descriptors.count) descriptors came with a request that takes none")
+          .invalidRequest, "\(packet.descriptors.count.counted("descriptor")) came with a request that takes none")
       }
       switch request {
       case .register, .addProcess: break
@@ -43,13 +43,13 @@ extension Server {
     throws(ProtocolError)
   {
     let tenant = try find(body.tenant, for: connection)
-    if command == .enable && tenant.freeze == .caller && tenant.connection != connection.token {
+    if command == .enable && tenant.record.freeze == .caller && tenant.record.connection != connection.token {
       throw ProtocolError(
         .permissionDenied,
         "tenant \(tenant.name) is registered with \"freeze\": \"caller\": it must stop its writers first, so only its own "
           + "connection may ask enable")
     }
-    if tenant.isLeaving && command != .disable {
+    if tenant.record.isLeaving && command != .disable {
       throw ProtocolError(
         .wrongState, "\(command.rawValue): the tenant is being unregistered", state: tenant.lifecycle.state)
     }
@@ -64,7 +64,7 @@ extension Server {
   private func findToUnregister(_ name: String?, for connection: Connection) throws(ProtocolError) -> Tenant? {
     do throws(ProtocolError) { return try find(name, for: connection) } catch {
       guard connection.isReplayed, error.code == .noSuchTenant else { throw error }
-      answer(connection, .object(["ok": .bool(true), "tenant": .string(name ?? "")]))
+      answer(connection, ["ok": true, "tenant": .string(name ?? "")])
       return nil
     }
   }
@@ -75,7 +75,7 @@ extension Server {
       throw ProtocolError(.permissionDenied, "upgrade: for root and the daemon's own user only")
     }
     if connection.isReplayed, case .accepted = connection.record.phase {
-      return answer(connection, .object(["ok": .bool(true), "version": .string(Defaults.version)]))
+      return answer(connection, ["ok": true, "version": .string(Defaults.version)])
     }
     connection.record.accept(serial: 0)
     keepBusy(connection)
@@ -93,8 +93,8 @@ extension Server {
     return tenant
   }
 
-  private func maySee(_ tenant: Tenant, _ connection: Connection) -> Bool {
-    isPrivileged(connection.user) || connection.user == tenant.user
+  func maySee(_ tenant: Tenant, _ connection: Connection) -> Bool {
+    isPrivileged(connection.user) || connection.user == tenant.record.user
   }
 
   func isPrivileged(_ user: UInt32) -> Bool { user == 0 || user == Machine.effectiveUser }
@@ -102,7 +102,7 @@ extension Server {
   /// - Throws: where a user has had its share.
   func checkShare(of user: UInt32, adding pages: Int = 0) throws(ProtocolError) {
     if isPrivileged(user) { return }
-    let own = tenants.values.filter { $0.user == user }
+    let own = tenants.values.filter { $0.record.user == user }
     // Those that come and go take threads too, and may be stuck.
     let moving = (Array(registrations.values) + departures.values).count { $0.user == user }
     let shares = [
@@ -145,16 +145,15 @@ extension Server {
     try refuseKnown(descriptors.first)
     let identifier = Tenant.Identifier(serial: takeToken())
     let holdings = TenantHoldings(link: link, group: identifier.serial)
-    let (mailbox, shared, token) = (mailbox, configuration.shared, connection.token)
-    do throws(SystemError) {
-      try Thread.runDetached(name: Thread.name("register", of: identifier.serial)) {
-        do throws(ProtocolError) {
-          let registration = try Registration(
-            request, descriptors, peer: process, shared: shared, holdings: holdings, attachment: attached?.attachment)
-          mailbox.post(.registered(identifier, connection: token, attached, .success(registration)))
-        } catch { mailbox.post(.registered(identifier, connection: token, attached, .failure(error))) }
+    let (shared, token) = (shared, connection.token)
+    try inBackground(Thread.name("register", of: identifier.serial)) {
+      Result { () throws(ProtocolError) in
+        try Registration(
+          request, descriptors, peer: process, shared: shared, holdings: holdings, attachment: attached?.attachment)
       }
-    } catch { throw ProtocolError(.noMemory, error.description) }
+    } then: {
+      $0.registered(identifier, token, attached, $1)
+    }
     registrations[identifier] = Transit(name: request.tenant, user: connection.user, "register")
     keepBusy(connection)
   }
@@ -202,10 +201,7 @@ extension Server {
   private func answerRegistered(_ connection: Connection, _ name: String) {
     answer(
       connection,
-      .object([
-        "ok": .bool(true), "tenant": .string(name), "protocol": .int(1),
-        "page_size": .int(configuration.shared.geometry.pageBytes),
-      ]))
+      ["ok": true, "tenant": .string(name), "protocol": 1, "page_size": .int(shared.geometry.pageBytes)])
   }
 
   func makeRuntime(
@@ -214,27 +210,31 @@ extension Server {
     let mailbox = mailbox
     return try TenantRuntime(
       name: name, memory: memory, freeze: freeze, log: log,
-      jobEnded: { mailbox.post(.jobEnded(tenant: identifier, $0)) },
-      processGone: { mailbox.post(.processGone(tenant: identifier, $0)) },
-      childrenForked: { mailbox.post(.childrenForked(tenant: identifier, $0)) })
+      jobEnded: { result in mailbox.post(identifier) { $0.jobEnded($1, result) } },
+      // Its memory is gone (ESRCH): it is dead, or executes another program now, and its memory is not ours any more.
+      processGone: { process in
+        mailbox.post(identifier) { server, tenant in
+          if let token = tenant.processes.first(where: { $1 === process })?.key { server.drop(token, of: tenant) }
+        }
+      },
+      childrenForked: { children in mailbox.post(identifier) { $0.adopt(children, by: $1) } })
   }
 
   private func add(
     _ registration: Registration, _ identifier: Tenant.Identifier, _ user: UInt32, _ connection: Connection?,
     _ attachment: Attachment?
   ) throws(SystemError) -> Tenant {
-    let runtime = try makeRuntime(
-      identifier, name: registration.name, memory: registration.memory, freeze: registration.freeze)
+    let record = TenantRecord(
+      name: registration.name, user: user, connection: connection?.token ?? 0, attachment: attachment,
+      freeze: registration.freeze, regions: registration.regions)
+    let runtime = try makeRuntime(identifier, name: record.name, memory: registration.memory, freeze: record.freeze)
     try runtime.start()
-    let tenant = Tenant(
-      identifier: identifier, name: registration.name, user: user, connection: connection?.token ?? 0,
-      attachment: attachment, freeze: registration.freeze, runtime: runtime)
+    let tenant = Tenant(identifier, record, runtime)
     // Before it is answered; and without it there is no tenant for the next worker.
-    do throws(SystemError) { try runtime.holdings.store(TenantRecord(tenant)) } catch {
-      runtime.shutDown()
-      throw error
-    }
-    do throws(SystemError) { try watch(registration.memory.ports.processes[0], of: tenant) } catch {
+    do throws(SystemError) {
+      try runtime.holdings.store(record)
+      try watch(registration.memory.ports.processes[0], of: tenant)
+    } catch {
       runtime.shutDown()
       throw error
     }
@@ -242,99 +242,8 @@ extension Server {
     names[tenant.name] = identifier
     connection?.tenant = identifier
     log.info(
-      "tenant \(tenant.name): \(attachment == nil ? "registered" : "attached to") by user \(tenant.user), process \(registration.process.pid), "
-        + "\(registration.memory.map.sizeBytes >> 20) MiB in \(registration.requests.count) regions")
+      "tenant \(tenant.name): \(attachment == nil ? "registered" : "attached to") by user \(user), process \(registration.process.pid), "
+        + "\(registration.memory.map.sizeBytes >> 20) MiB in \(registration.regions.count.counted("region"))")
     return tenant
   }
-
-  // MARK: Answers
-
-  func report(_ tenant: Tenant, to command: Tenant.Command) {
-    if let connection = command.connection.flatMap({ connections[$0] }) { report(tenant, to: connection) }
-  }
-
-  /// Counting the resident pages walks the memfd, whose lock a tenant can hold: on a thread of the tenant's own, one at a time.
-  /// Who asks meanwhile is answered by the next walk.
-  func report(_ tenant: Tenant, to connection: Connection) {
-    keepBusy(connection)
-    tenant.statusWaiters.append((connection.token, tenant.statusSnapshot))
-    if tenant.countLane.busyNanoseconds >= Limits.countNanoseconds {
-      reportUncounted(tenant)
-    } else if !tenant.isCounting {
-      count(tenant)
-    }
-  }
-
-  private func count(_ tenant: Tenant) {
-    tenant.reported = tenant.statusWaiters
-    tenant.statusWaiters = []
-    let (mailbox, identifier, guest) = (mailbox, tenant.identifier, tenant.runtime.memory.ports.guest)
-    do throws(SystemError) {
-      try Thread.runDetached(name: "status") {
-        do throws(PortFailure) {
-          mailbox.post(.counted(tenant: identifier, .success(try guest.residentPages())))
-        } catch { mailbox.post(.counted(tenant: identifier, .failure(ProtocolError(error)))) }
-      }
-      tenant.isCounting = true
-      tenant.countLane.enter()
-    } catch { reply(tenant, .failure(ProtocolError(.noMemory, error.description))) }
-  }
-
-  func counted(_ tenant: Tenant, _ result: Result<Int, ProtocolError>) {
-    tenant.isCounting = false
-    tenant.countLane.leave()
-    if case .success(let pages) = result { tenant.lastResidentPages = pages }
-    reply(tenant, result)
-    if !tenant.statusWaiters.isEmpty { count(tenant) }
-  }
-
-  /// The walk does not come to its end: who waits for it is answered without.
-  func reportUncounted(_ tenant: Tenant) {
-    tenant.reported += tenant.statusWaiters
-    tenant.statusWaiters = []
-    let seconds = tenant.countLane.busyNanoseconds / 1_000_000_000
-    let warning =
-      "what is resident can't be counted: its memfd is locked since \(seconds) s; resident_pages is an earlier count"
-    reply(tenant, .success(tenant.lastResidentPages), warnings: [warning])
-  }
-
-  private func reply(_ tenant: Tenant, _ resident: Result<Int, ProtocolError>, warnings: [String] = []) {
-    let waiters = tenant.reported
-    tenant.reported = []
-    for (token, snapshot) in waiters {
-      guard let connection = connections[token] else { continue }
-      do throws(ProtocolError) {
-        answer(connection, snapshot.reply(residentPages: try resident.get(), warnings: warnings))
-      } catch { answer(connection, error) }
-    }
-  }
-
-  func answerGone(_ connection: Connection, _ tenant: Tenant) {
-    var members: [String: JSONValue] = ["ok": true, "tenant": .string(tenant.name)]
-    if let warning = tenant.departureWarning { members["warnings"] = [.string(warning)] }
-    answer(connection, .object(members))
-  }
-
-  private func list(after: String?, for connection: Connection) -> JSONValue {
-    let visible = tenants.values.filter { maySee($0, connection) && $0.name > (after ?? "") }
-    var entries: [JSONValue] = []
-    var bytes = Self.listOverheadBytes
-    for tenant in visible.sorted(by: { $0.name < $1.name }) {
-      var entry: [String: JSONValue] = [
-        "tenant": .string(tenant.name), "state": .string(tenant.lifecycle.state.rawValue),
-        "size": .unsigned(tenant.runtime.memory.map.sizeBytes),
-        "pids": .array(tenant.processIdentifiers.map { .integer(Int64($0)) }),
-      ]
-      if tenant.attachment != nil { entry["attached"] = true }
-      bytes += JSONValue.object(entry).bytes.count + 1
-      if bytes > SequencedSocket.packetLimit {
-        return .object(["ok": .bool(true), "tenants": .array(entries), "more": .bool(true)])
-      }
-      entries.append(.object(entry))
-    }
-    return .object(["ok": .bool(true), "tenants": .array(entries)])
-  }
-
-  /// Of a `list` reply besides its entries, the longest `id` included.
-  private static let listOverheadBytes = 128 + DecodedRequest.longestIdentifier
 }

@@ -18,15 +18,18 @@ extension Server {
       link.drop(group: group)
     }
     for tenant in Array(tenants.values) {
-      let isDeserted = tenant.attachment == nil && connections[tenant.connection] == nil && !tenant.isLeaving
+      let record = tenant.record
+      let isDeserted = record.attachment == nil && connections[record.connection] == nil && !record.isLeaving
       if tenant.processes.isEmpty {
         bury(tenant)  // the last one died while nobody watched
-      } else if isDeserted || tenant.isLeaving && tenant.lifecycle.job == nil {
+      } else if isDeserted || record.isLeaving && tenant.lifecycle.job == nil {
         apply(Tenant.Command(command: .unregister, connection: nil, waits: false), to: tenant)
       }
     }
     for connection in connections.values.sorted(by: { $0.token < $1.token }) { replay(connection, held) }
-    if !tenants.isEmpty { log.info("took over \(tenants.count) tenants and \(connections.count) connections") }
+    if !tenants.isEmpty {
+      log.info("took over \(tenants.count.counted("tenant")) and \(connections.count.counted("connection"))")
+    }
   }
 
   private func adoptConnections(_ held: [HeldKey: Descriptor]) {
@@ -54,43 +57,38 @@ extension Server {
     throws(SystemError)
   {
     let holdings = TenantHoldings(link: link, group: group)
-    guard let record = link.stored(HeldRole.tenantRecord.key(group)).flatMap({ TenantRecord($0) }),
-      let lifecycle = record.lifecycle, let freeze = FreezeMode(rawValue: record.freeze),
+    guard let record = link.record(TenantRecord.self, at: HeldRole.tenantRecord.key(group)),
       let tables = held[HeldRole.tables.key(group)], let swapFile = held[HeldRole.swapFile.key(group)]
     else { return log.error("what is held of tenant \(group) can't be understood; it is given up") }
     let memfds = all(.memfd, of: group, held).map(\.descriptor)
-    let map: RegionMap
-    let files: [GuestFile]
-    do {
-      files = try memfds.enumerated().map {
-        try GuestFileInspection.inspect($0.element, number: $0.offset, geometry: configuration.shared.geometry)
-      }
-      map = try RegionMap(record.requests, files: files, geometry: configuration.shared.geometry)
-    } catch { return log.error("tenant \(record.name) can't be taken over, and is given up: \(error)") }
+    let (files, map): ([GuestFile], RegionMap)
+    do throws(ProtocolError) {
+      (files, map) = try Registration.look(at: memfds, record.regions, shared.geometry)
+    } catch { return log.error("tenant \(record.name) can't be taken over, and is given up: \(error.message)") }
     let ports = try LinuxPorts(
-      map: map, memfds: memfds, files: files, shared: configuration.shared, holdings: holdings,
+      map: map, memfds: memfds, files: files, shared: shared, holdings: holdings,
       attachment: record.attachment,
       kept: TenantHoldings.Kept(tables: tables, swapFile: swapFile, staging: held[HeldRole.staging.key(group)]))
     let memory = TenantMemory(
-      map: map, ports: ports, slotLimit: configuration.shared.limits.slots ?? .max)
+      map: map, ports: ports, slotLimit: shared.limits.slots ?? .max)
     for process in try processes(of: group, held, memory, isDrained: record.attachment?.monitor != nil) {
       ports.append(process)
     }
     let identifier = Tenant.Identifier(serial: group)
-    let runtime = try makeRuntime(identifier, name: record.name, memory: memory, freeze: freeze)
-    let tenant = Tenant(
-      identifier: identifier, name: record.name, user: record.user, connection: record.connection,
-      attachment: record.attachment, freeze: freeze, runtime: runtime)
-    tenant.restore(record, lifecycle)
+    let runtime = try makeRuntime(identifier, name: record.name, memory: memory, freeze: record.freeze)
+    let tenant = Tenant(identifier, record, runtime)
+    tenant.lifecycle = Lifecycle(settled: record.state, interrupted: record.job)
+    if let job = record.job { tenant.lifecycle.started(job) }
     try start(tenant, after: former)
     tenants[identifier] = tenant
     names[tenant.name] = identifier
-    connections[tenant.connection]?.tenant = identifier
-    do throws(RegionError) { try claims.claim(record.requests, files: files, tenant: tenant.name) } catch {
+    connections[record.connection]?.tenant = identifier
+    let requests = record.regions.map(\.request)
+    do throws(RegionError) { try claims.claim(requests, files: files, tenant: tenant.name) } catch {
       log.error("tenant \(tenant.name): its memory is claimed twice: \(error)")
     }
     try watchAll(of: tenant)
-    if let job = lifecycle.job { runtime.begin(job, options: tenant.options) }
+    if let job = record.job { runtime.begin(job, options: record.options) }
   }
 
   private func start(_ tenant: Tenant, after former: [ProcessHandle]) throws(SystemError) {
@@ -120,7 +118,7 @@ extension Server {
   {
     var found: [UserfaultProcess] = []
     for (index, userfaultfd) in all(.userfaultfd, of: group, held) {
-      let record = link.stored(HeldRole.processRecord.key(group, index)).flatMap { ProcessRecord($0) }
+      let record = link.record(ProcessRecord.self, at: HeldRole.processRecord.key(group, index))
       var handle: ProcessHandle?
       if let pidfd = held[HeldRole.pidfd.key(group, index)] {
         // One that has only just died is noticed as ever.
@@ -186,19 +184,19 @@ extension Server {
     let identifier = name.flatMap { names[$0] } ?? (name == nil ? connection.tenant : nil)
     guard let identifier, let tenant = tenants[identifier] else {
       if command == .unregister {
-        answer(connection, .object(["ok": .bool(true), "tenant": .string(name ?? "")]))
+        answer(connection, ["ok": true, "tenant": .string(name ?? "")])
       } else {
         answer(connection, ProtocolError(.aborted, "\(command.rawValue): the tenant is gone"))
       }
       return true
     }
-    guard serial <= tenant.jobSerial else { return false }
+    guard serial <= tenant.record.jobSerial else { return false }
     let request = Tenant.Command(command: command, connection: connection.token, waits: waits)
     if !waits {
       acknowledge(request, tenant)
-    } else if serial == tenant.jobSerial, tenant.lifecycle.job != nil {
+    } else if serial == tenant.record.jobSerial, tenant.lifecycle.job != nil {
       wait(request, tenant)
-    } else if serial == tenant.jobSerial, let result = tenant.lastResult, !result.isAborted {
+    } else if serial == tenant.record.jobSerial, let result = tenant.record.lastResult, !result.isAborted {
       if let error = result.error {
         answer(connection, error)
       } else if command == .unregister {
@@ -213,16 +211,54 @@ extension Server {
   }
 }
 
-extension Tenant {
-  fileprivate func restore(_ record: TenantRecord, _ lifecycle: Lifecycle) {
-    self.lifecycle = lifecycle
-    jobSerial = record.jobSerial
-    options = record.options
-    lastJob = record.lastJob.flatMap { TenantJob(rawValue: $0) }
-    lastResult = record.lastResult
-    failure = record.failure
-    warnings = record.warnings
-    isLeaving = record.isLeaving
+/// Children whose forks an earlier worker had read, and whom it had not handed to the keeper yet.
+extension Server {
+  /// Before anybody reads an event: the numbers in the buffers are those of the earlier worker's descriptors.
+  func takeLeftChildren() {
+    let held = link.held
+    guard let sharer = held[HeldRole.sharerKey] else { return }
+    do throws(SystemError) {
+      let left = SharedDescriptors(leftWith: try ProcessHandle(pidfd: sharer))
+      for (key, file) in held where key.role == HeldRole.events.rawValue {
+        try takeChildren(of: key, EventBuffer(adopting: file), from: left)
+      }
+    } catch { log.error("forked children that nobody serves yet may be lost: \(error)") }
+  }
+
+  private func takeChildren(of parent: HeldKey, _ events: EventBuffer, from left: SharedDescriptors) throws(SystemError)
+  {
+    let group = parent.group
+    for number in 0..<events.count {
+      guard case .forked(let child) = events.event(at: number), let userfaultfd = left.userfaultfd(child) else {
+        continue
+      }
+      let known = link.held.filter { $0.key.group == group && $0.key.role == HeldRole.userfaultfd.rawValue }
+      // It may have been handed over just before the worker's death.
+      if !known.contains(where: { Userfaultfd.isSame($0.value, userfaultfd) }) {
+        let index = Int(known.keys.map(\.index).max() ?? 0) + 1
+        let record = link.record(ProcessRecord.self, at: HeldRole.processRecord.key(group, Int(parent.index)))
+        if let record {
+          try link.store(record: ProcessRecord(childOf: record), as: HeldRole.processRecord.key(group, index))
+        }
+        try link.hold([(HeldRole.userfaultfd.key(group, index), userfaultfd)])
+        log.info("a forked child that only the dead worker knew of is served")
+      }
+      events.settle(at: number)
+    }
+  }
+
+  /// So that the next worker can do the same. From here on no earlier one's are needed.
+  func share(_ descriptors: Result<SharedDescriptors, SystemError>) {
+    let left = link.held[HeldRole.sharerKey]
+    do throws(SystemError) {
+      let shared = try descriptors.get()
+      sharedDescriptors = shared
+      try link.hold([(HeldRole.sharerKey, shared.process.descriptor)])
+    } catch {
+      log.warning("children that are forked just as this worker dies would be lost: \(error)")
+      link.drop(HeldRole.sharerKey)
+    }
+    if let left { attempt { try ProcessHandle(pidfd: left).kill() } }  // else it is dead
   }
 }
 

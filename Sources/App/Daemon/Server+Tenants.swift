@@ -7,34 +7,32 @@ extension Server {
     let ledger = tenant.runtime.memory.ledger
     let hasStagedPages = ledger.counts.staged > 0
     let hasWaste = ledger.wastedSlots > 0 && !command.options.cleansUpGradually
-    if command.command == .unregister, !tenant.isLeaving {
-      tenant.isLeaving = true
+    if command.command == .unregister, !tenant.record.isLeaving {
+      tenant.record.isLeaving = true
       writeDown(tenant)
     }
-    let connection = command.connection.flatMap { connections[$0] }
+    let connection = connection(of: command)
     switch tenant.lifecycle.decide(command.command, hasStagedPages: hasStagedPages, hasWaste: hasWaste) {
     case .start(let job):
       // First the request, then the tenant: a request that names a job which never began is carried out anew.
-      connection?.record.accept(serial: tenant.jobSerial + 1)
-      tenant.jobSerial += 1
-      tenant.options = command.options
+      connection?.record.accept(serial: tenant.record.jobSerial + 1)
+      tenant.record.jobSerial += 1
+      tenant.record.options = command.options
       tenant.lifecycle.started(job)
-      tenant.lastJob = job
-      tenant.failure = nil
+      tenant.record.lastJob = job
+      tenant.record.failure = nil
       writeDown(tenant)
-      wait(command, tenant)
       tenant.runtime.begin(job, options: command.options)
-      if !command.waits { acknowledge(command, tenant) }
-    case .join:
-      connection?.record.accept(serial: tenant.jobSerial)
       wait(command, tenant)
-      if !command.waits { acknowledge(command, tenant) }
+    case .join:
+      connection?.record.accept(serial: tenant.record.jobSerial)
+      wait(command, tenant)
     case .abortThenAskAgain:
       enqueue(command, tenant)
       tenant.runtime.abortJob()
     case .waitThenAskAgain: enqueue(command, tenant)
     case .nothingToDo:
-      if tenant.isLeaving { return depart(tenant, answering: command) }
+      if tenant.record.isLeaving { return depart(tenant, answering: command) }
       if command.waits { report(tenant, to: command) } else { acknowledge(command, tenant) }
     case .refuse(let state):
       guard let connection else { return }
@@ -57,57 +55,61 @@ extension Server {
   /// For the worker that comes after this one. Without it (the keeper can hold no more), that one knows less of the tenant's
   /// jobs, and no less of its pages.
   func writeDown(_ tenant: Tenant) {
-    do throws(SystemError) { try tenant.runtime.holdings.store(TenantRecord(tenant)) } catch {
+    (tenant.record.state, tenant.record.job) = (tenant.lifecycle.settled, tenant.lifecycle.job)
+    do throws(SystemError) { try tenant.runtime.holdings.store(tenant.record) } catch {
       log.warning("tenant \(tenant.name): \(error)")
     }
   }
 
+  /// Whose wish it is; nil where they are gone, or it is the daemon's own.
+  func connection(of command: Tenant.Command) -> Connection? { command.connection.flatMap { connections[$0] } }
+
+  /// Who does not wait for the job's end is answered that it has begun.
   func wait(_ command: Tenant.Command, _ tenant: Tenant) {
-    guard command.waits, let token = command.connection, let connection = connections[token] else { return }
-    tenant.waiters.append(Tenant.Waiter(connection: token, command: command.command))
+    guard command.waits else { return acknowledge(command, tenant) }
+    guard let connection = connection(of: command) else { return }
+    tenant.waiters.append(command)
     keepBusy(connection)
   }
 
   func enqueue(_ command: Tenant.Command, _ tenant: Tenant) {
     tenant.queue.append(command)
-    if let connection = command.connection.flatMap({ connections[$0] }) { keepBusy(connection) }
+    if let connection = connection(of: command) { keepBusy(connection) }
   }
 
   func acknowledge(_ command: Tenant.Command, _ tenant: Tenant) {
-    guard let connection = command.connection.flatMap({ connections[$0] }) else { return }
-    answer(
-      connection,
-      .object([
-        "ok": .bool(true), "tenant": .string(tenant.name), "state": .string(tenant.lifecycle.state.rawValue),
-      ]))
+    guard let connection = connection(of: command) else { return }
+    let state = tenant.lifecycle.state.rawValue
+    answer(connection, ["ok": true, "tenant": .string(tenant.name), "state": .string(state)])
   }
 
   func jobEnded(_ tenant: Tenant, _ result: TenantRuntime.JobResult) {
     tenant.lifecycle.ended(result.end)
-    tenant.failure = nil
+    tenant.record.failure = nil
     if result.job == .enable {
-      tenant.warnings = result.warnings
+      tenant.record.warnings = result.warnings
       tenant.shortage = result.shortage
-      for warning in tenant.statusSnapshot.allWarnings { log.warning("tenant \(tenant.name): \(warning)") }
+      for warning in tenant.warnings { log.warning("tenant \(tenant.name): \(warning)") }
     }
     let error = result.failure.map { ProtocolError($0) }
     if let error {
       log.warning("tenant \(tenant.name): \(result.job.rawValue) failed: \(error.message)")
-      if tenant.lifecycle.state == .failed { tenant.failure = error }
+      if tenant.lifecycle.state == .failed { tenant.record.failure = error }
     } else {
       let transition = tenant.runtime.transition
       log.info(
         "tenant \(tenant.name): \(result.job.rawValue) \(result.end == .aborted ? "ended early" : "done"): "
-          + "\(transition.pages) pages in \(transition.nanoseconds / 1_000_000) ms; \(tenant.lifecycle.state.rawValue)")
+          + "\(transition.pages.counted("page")) in \(transition.nanoseconds / 1_000_000) ms; "
+          + tenant.lifecycle.state.rawValue)
     }
-    tenant.lastResult = TenantRecord.Result(
-      serial: tenant.jobSerial, isAborted: result.end == .aborted, error: error)
+    tenant.record.lastResult = TenantRecord.Result(
+      serial: tenant.record.jobSerial, isAborted: result.end == .aborted, error: error)
     writeDown(tenant)
-    let leaves = tenant.isLeaving && tenant.lifecycle.state == .ready && result.job == .disable
+    let leaves = tenant.record.isLeaving && tenant.lifecycle.state == .ready && result.job == .disable
     let waiters = tenant.waiters
     tenant.waiters = []
     for waiter in waiters {
-      guard let connection = connections[waiter.connection] else { continue }
+      guard let connection = connection(of: waiter) else { continue }
       switch (result.end, error) {
       case (.failed, let error?): answer(connection, error)
       case (.aborted, _):
@@ -115,7 +117,7 @@ extension Server {
       default:
         if leaves && waiter.command == .unregister {
           // Answered when it is forgotten.
-          tenant.queue.append(Tenant.Command(command: .unregister, connection: waiter.connection, waits: true))
+          tenant.queue.append(waiter)
         } else {
           report(tenant, to: connection)
         }
@@ -123,13 +125,13 @@ extension Server {
     }
     if leaves { return depart(tenant, answering: nil) }
     // An unregister that failed leaves a tenant that can be told again, unless it lost its connection or the daemon ends.
-    if case .failed = result.end, tenant.isLeaving {
+    if case .failed = result.end, tenant.record.isLeaving {
       if isEnding {
         log.error(
           "tenant \(tenant.name): not everything is back, so the daemon stays; ask disable when the cause is gone")
         endNextTenant()
-      } else if tenant.attachment != nil || connections[tenant.connection] != nil {
-        tenant.isLeaving = false
+      } else if tenant.record.attachment != nil || connections[tenant.record.connection] != nil {
+        tenant.record.isLeaving = false
         writeDown(tenant)
       }
     }
@@ -137,7 +139,7 @@ extension Server {
     tenant.queue = []
     for command in queue where tenants[tenant.identifier] != nil { askAgain(command, tenant) }
     // An unregister may have joined a disable that another command has ended.
-    if tenant.isLeaving, tenants[tenant.identifier] != nil, tenant.lifecycle.job == nil,
+    if tenant.record.isLeaving, tenants[tenant.identifier] != nil, tenant.lifecycle.job == nil,
       tenant.lifecycle.state != .failed
     {
       apply(Tenant.Command(command: .unregister, connection: nil, waits: false), to: tenant)
@@ -145,13 +147,13 @@ extension Server {
   }
 
   private func askAgain(_ command: Tenant.Command, _ tenant: Tenant) {
-    if let connection = command.connection.flatMap({ connections[$0] }) {
+    if let connection = connection(of: command) {
       connection.isBusy = true
     } else if command.connection != nil && command.command != .unregister {
       return  // who asked is gone
     }
-    if tenant.isLeaving && command.command != .unregister && command.command != .disable {
-      if let connection = command.connection.flatMap({ connections[$0] }) {
+    if tenant.record.isLeaving && command.command != .unregister && command.command != .disable {
+      if let connection = connection(of: command) {
         answer(connection, ProtocolError(.aborted, "\(command.command.rawValue): the tenant is being unregistered"))
       }
       return
@@ -167,24 +169,25 @@ extension Server {
     names[tenant.name] = nil
     for (token, process) in tenant.processes { unwatch(process, token, of: tenant) }
     claims.release(tenant: tenant.name)
-    if let connection = connections[tenant.connection] { connection.tenant = nil }
-    let (runtime, mailbox, identifier) = (tenant.runtime, mailbox, tenant.identifier)
+    if let connection = connections[tenant.record.connection] { connection.tenant = nil }
+    let (runtime, identifier) = (tenant.runtime, tenant.identifier)
     runtime.holdings.dropAll()
     // Its threads may be in the middle of something: they end on their own time.
-    departures[identifier] = Transit(name: tenant.name, user: tenant.user, "goodbye")
-    do throws(SystemError) {
-      try Thread.runDetached(name: Thread.name("goodbye", of: identifier.serial)) {
+    departures[identifier] = Transit(name: tenant.name, user: tenant.record.user, "goodbye")
+    do throws(ProtocolError) {
+      try inBackground(Thread.name("goodbye", of: identifier.serial)) {
         runtime.shutDown()
-        mailbox.post(.ended(identifier))
+      } then: { server, _ in
+        server.departures[identifier] = nil
       }
     } catch {
       runtime.shutDown()
       departures[identifier] = nil
     }
     log.info("tenant \(tenant.name): forgotten")
-    if let connection = command?.connection.flatMap({ connections[$0] }) { answerGone(connection, tenant) }
+    if let connection = command.flatMap(connection(of:)) { answerGone(connection, tenant) }
     for command in tenant.queue {
-      guard let connection = command.connection.flatMap({ connections[$0] }) else { continue }
+      guard let connection = connection(of: command) else { continue }
       if command.command == .unregister || command.command == .disable {
         answerGone(connection, tenant)
       } else {
@@ -207,7 +210,7 @@ extension Server {
     tenant.waiters = []
     forget(tenant, answering: nil)
     for waiter in waiters {
-      guard let connection = connections[waiter.connection] else { continue }
+      guard let connection = connection(of: waiter) else { continue }
       answer(connection, ProtocolError(.aborted, "\(waiter.command.rawValue): the tenant's last process has died"))
     }
   }
@@ -222,7 +225,7 @@ extension Server {
   }
 
   func endNextTenant() {
-    guard let tenant = tenants.values.filter({ !$0.isLeaving }).min(by: { $0.name < $1.name }) else { return }
+    guard let tenant = tenants.values.filter({ !$0.record.isLeaving }).min(by: { $0.name < $1.name }) else { return }
     apply(Tenant.Command(command: .unregister, connection: nil, waits: false), to: tenant)
   }
 }

@@ -56,7 +56,8 @@ extension Server {
       let counts = tenant.runtime.memory.ledger.counts
       return (sum.0 + counts.staged, sum.1 + counts.file)
     }
-    func size(_ pages: Int) -> String { ByteSize.text(UInt64(configuration.shared.geometry.bytes(inPages: pages))) }
-    return "\(tenants.count) tenants, \(monitored.count) monitored; \(size(staged)) in staging, \(size(file)) on disk"
+    func size(_ pages: Int) -> String { ByteSize.text(UInt64(shared.geometry.bytes(inPages: pages))) }
+    let all = tenants.count.counted("tenant")
+    return "\(all), \(monitored.count) monitored; \(size(staged)) in staging, \(size(file)) on disk"
   }
 }

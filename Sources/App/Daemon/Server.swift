@@ -4,12 +4,6 @@ internal import Domain
 /// The control thread: connections, requests, life cycles. It never waits for a disk, a tenant or a lock that is held long;
 /// long work runs on the tenants' own threads.
 final class Server {
-  struct Configuration {
-    let socketPath: String
-    let shared: LinuxPorts.Shared
-    let log: Log
-  }
-
   private enum Token {
     static let listener: UInt64 = 0
     static let signals: UInt64 = 1
@@ -19,13 +13,12 @@ final class Server {
     static let first: UInt64 = 16
   }
 
-  let configuration: Configuration
+  let shared: LinuxPorts.Shared
   let link: KeeperLink
   let attendant: Attendant
   let loop: EventLoop
   let signals: EndSignals
   let mailbox: Mailbox
-  let listener: SocketListener
   var connections: [UInt64: Connection] = [:]
   var tenants: [Tenant.Identifier: Tenant] = [:]
   var names: [String: Tenant.Identifier] = [:]
@@ -44,24 +37,22 @@ final class Server {
   /// How often the service manager wants a sign of life, and then some; nil where it wants none.
   let watchdogNanoseconds = Machine.environment("WATCHDOG_USEC").flatMap { UInt64($0) }.map { $0 / 3 * 1000 }
 
-  var log: Log { configuration.log }
+  var log: Log { shared.log }
 
   /// - Parameter signals: made before any thread.
-  init(_ configuration: Configuration, link: KeeperLink, attendant: Attendant, signals: EndSignals)
-    throws(SystemError)
-  {
-    self.configuration = configuration
+  init(_ shared: LinuxPorts.Shared, link: KeeperLink, attendant: Attendant, signals: EndSignals) throws(SystemError) {
+    self.shared = shared
     self.attendant = attendant
     self.link = link
     self.signals = signals
-    acceptLog = Log.Limited(configuration.log)
+    acceptLog = Log.Limited(shared.log)
     loop = try EventLoop()
     mailbox = try Mailbox()
-    guard let socket = link.held[HeldRole.listenerKey] else {
+    guard let listener = link.held[HeldRole.listenerKey] else {
       throw SystemError("finding the listening socket", errorNumber: ErrorNumber.noEntry)
     }
-    listener = SocketListener(adopting: socket, path: configuration.socketPath)
-    try loop.add(listener.descriptor, token: Token.listener)
+    // Who knocks is let in by the keeper.
+    try loop.add(listener, token: Token.listener)
     try loop.add(signals.descriptor, token: Token.signals)
     try loop.add(mailbox.wakeUp.descriptor, token: Token.mailbox)
     try loop.add(link.descriptor, token: Token.keeper)
@@ -95,7 +86,7 @@ final class Server {
       attendant.died()
       log.error("the attendant is dead, and so is the keeper: nobody can be stopped or looked at any more")
       loop.remove(attendant.process.descriptor)
-    case Token.mailbox: for message in mailbox.takeAll() { handle(message) }
+    case Token.mailbox: for task in mailbox.takeAll() { task(self) }
     default:
       if let identifier = processTokens[ready.token] {
         if let tenant = tenants[identifier], tenant.processes[ready.token]?.isAlive == false {
@@ -107,28 +98,16 @@ final class Server {
     }
   }
 
-  private func handle(_ message: Message) {
-    switch message {
-    case .jobEnded(let identifier, let result):
-      if let tenant = tenants[identifier] { jobEnded(tenant, result) }
-    case .processGone(let identifier, let process):
-      // Its memory is gone (ESRCH): it is dead, or executes another program now, and its memory is not ours any more.
-      if let tenant = tenants[identifier], let token = tenant.processes.first(where: { $1 === process })?.key {
-        drop(token, of: tenant)
+  /// Does on a thread of its own what may have to wait; the control thread goes on with what has come of it.
+  func inBackground<Outcome: Sendable>(
+    _ name: String, _ work: @escaping @Sendable () -> Outcome, then goOn: @escaping @Sendable (Server, Outcome) -> Void
+  ) throws(ProtocolError) {
+    do throws(SystemError) {
+      try Thread.runDetached(name: name) { [mailbox] in
+        let outcome = work()
+        mailbox.post { goOn($0, outcome) }
       }
-    case .childrenForked(let identifier, let children):
-      if let tenant = tenants[identifier] { adopt(children, by: tenant) }
-    case .childrenIdentified(let identifier, let areAll):
-      if let tenant = tenants[identifier] { watchChildren(of: tenant, areAll: areAll) }
-    case .processAdded(let identifier, let token, let result): processAdded(identifier, token, result)
-    case .counted(let identifier, let result): if let tenant = tenants[identifier] { counted(tenant, result) }
-    case .registered(let identifier, let token, let attached, let result):
-      registered(identifier, token, attached, result)
-    case .ended(let identifier): departures[identifier] = nil
-    case .attached(let token, let name, let result): attached(token, name, result)
-    case .departed(let identifier, let complaint):
-      if let tenant = tenants[identifier] { departed(tenant, complaint) }
-    }
+    } catch { throw ProtocolError(.noMemory, error.description) }
   }
 
   func takeToken() -> UInt64 {

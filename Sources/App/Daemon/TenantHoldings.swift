@@ -62,7 +62,7 @@ final class TenantHoldings: @unchecked Sendable {  // guarded by `lock`
   func dropAll() { link.drop(group: group) }
 
   func store(_ record: TenantRecord) throws(SystemError) {
-    try link.store(record.bytes, as: HeldRole.tenantRecord.key(group))
+    try link.store(record: record, as: HeldRole.tenantRecord.key(group))
   }
 
   /// Before the tenant's memory is registered.
@@ -90,13 +90,13 @@ final class TenantHoldings: @unchecked Sendable {  // guarded by `lock`
     ]
     if let handle = process.handle { entries.append((HeldRole.pidfd.key(group, index), handle.descriptor)) }
     try link.hold(entries)
-    try link.store(ProcessRecord(process).bytes, as: HeldRole.processRecord.key(group, index))
+    try link.store(record: ProcessRecord(process), as: HeldRole.processRecord.key(group, index))
   }
 
   func holdIfNew(_ process: UserfaultProcess) {
     if withIndex({ _ in indexes[ObjectIdentifier(process)] }) != nil { return }
     // Where the keeper can't, the child is served all the same, as long as this worker lives.
-    do throws(SystemError) { try hold(process) } catch {}
+    attempt { try hold(process) }
   }
 
   /// A child's number has been found out. Does nothing where it is held.

@@ -22,7 +22,8 @@ extension TenantRuntime {
 
   func report(_ out: OutJob<LinuxPorts>) {
     if out.movedPages > 0 {
-      log.info("tenant \(name): out has moved \(out.movedPages) pages more, which enable had left for want of memory")
+      let moved = out.movedPages.counted("page")
+      log.info("tenant \(name): out has moved \(moved) more, which enable had left for want of memory")
     }
     if let obstacle = out.obstacle {
       log.warning("tenant \(name): what enable had left stays resident: \(ProtocolError(obstacle).message)")

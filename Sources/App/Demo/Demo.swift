@@ -6,8 +6,7 @@ enum Demo {
   static let tenantName = "demo"
   private static let touches = 2000
 
-  static func run(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "demo", takes: 0...0)
+  static func run(_ arguments: Arguments) throws {
     let (geometry, pageCount) = try arguments.memory(standard: 1 << 30, 1 << 20..<1 << 43)
     let stage = try Stage(arguments)
     defer { stage.end() }
@@ -20,7 +19,7 @@ enum Demo {
     let mismatches = try run.play(touches: min(touches, pageCount / 64))
     try arguments.conclude(
       run.report.json(mismatches), run.report.ending(mismatches),
-      complaint: mismatches == 0 ? nil : "\(mismatches) pages came back wrong")
+      complaint: mismatches == 0 ? nil : "\(mismatches.counted("page")) came back wrong")
   }
 }
 

@@ -70,8 +70,8 @@ struct DemoReport {
     return """
 
       A touch of a page that was away:
-      \(lines.joined())  Hot pages were written \(hot.count) times meanwhile. The longest time between two writes was \
-      \(Self.time(UInt64(hot.microseconds("max") * 1000))): its process is stopped while enable moves pages.
+      \(lines.joined())  Hot pages were written \(hot.count.counted("time")) meanwhile. The longest time \
+      between two writes was \(Self.time(UInt64(hot.microseconds("max") * 1000))): its process is stopped while enable moves pages.
 
       \(mismatches == 0
         ? "Every byte of \(size(pageCount)) is what was written."

@@ -129,7 +129,7 @@ extension Client {
   /// Makes memory that this process maps a tenant.
   func register(
     _ name: String, address: UInt64, bytes: Int, file: Descriptor, freeze: FreezeMode, _ userfaultfd: Descriptor
-  ) throws(Failure) {
+  ) throws(CommandFailure) {
     _ = try ask(
       [
         "op": "register", "protocol": 1, "tenant": .string(name), "freeze": .string(freeze.rawValue),
@@ -139,7 +139,7 @@ extension Client {
 
   fileprivate func register(
     _ memory: PatternMemory, as name: String, _ freeze: FreezeMode, _ userfaultfd: Descriptor
-  ) throws(Failure) {
+  ) throws(CommandFailure) {
     try register(
       name, address: memory.address, bytes: memory.bytes, file: memory.file, freeze: freeze, userfaultfd)
   }

@@ -36,7 +36,7 @@ final class Stage {
     let clock = SystemClock()
     let deadline = clock.nowNanoseconds + patienceNanoseconds
     while true {
-      do throws(Client.Failure) {
+      do throws(CommandFailure) {
         let client = try Client(path: socket)
         _ = try client.list()
         return client
@@ -60,18 +60,18 @@ final class Stage {
   }
 
   private static func clear(_ directory: String) {
-    Directory.removeFile("\(directory)/socket")
+    attempt { try File.remove("\(directory)/socket") }
     Directory.remove(directory)
   }
 
   @discardableResult
-  func ask(_ command: String, _ tenant: String) throws(Client.Failure) -> JSONValue {
+  func ask(_ command: String, _ tenant: String) throws(CommandFailure) -> JSONValue {
     try client.ask(["op": .string(command), "tenant": .string(tenant), "wait": true])
   }
 }
 
 extension Arguments {
-  /// How much memory a tenant shall have.
+  /// How much memory a tenant shall have: no more than there is, where nothing would come of it but the OOM killer.
   func memory(
     standard: UInt64, _ allowed: Range<UInt64>
   ) throws -> (geometry: PageGeometry, pageCount: Int) {
@@ -82,6 +82,11 @@ extension Arguments {
     guard allowed.contains(bytes) else {
       let (least, most) = (ByteSize.text(allowed.lowerBound), ByteSize.text(allowed.upperBound))
       throw UsageError(message: "--memory: \(ByteSize.text(bytes)); between \(least) and \(most) is right")
+    }
+    if let available = Machine.memory("MemAvailable:"), bytes > available {
+      throw CommandFailure(
+        message: "--memory: \(ByteSize.text(bytes)), and there is no more than \(ByteSize.text(UInt64(available))) "
+          + "available on this machine (MemAvailable)")
     }
     return (geometry, geometry.pages(inBytes: bytes))
   }

@@ -1,3 +1,4 @@
+internal import Adapters
 internal import FoundationEssentials
 
 /// Any JSON value.
@@ -17,12 +18,12 @@ enum JSONValue: Codable, Equatable, Sendable {
       if container.decodeNil() {
         .null
       } else {
-        try Self.attempt { .bool(try container.decode(Bool.self)) }
-          ?? Self.attempt { .integer(try container.decode(Int64.self)) }
-          ?? Self.attempt { .unsigned(try container.decode(UInt64.self)) }
-          ?? Self.attempt { .number(try container.decode(Double.self)) }
-          ?? Self.attempt { .string(try container.decode(String.self)) }
-          ?? Self.attempt { .array(try container.decode([JSONValue].self)) }
+        try attempt { .bool(try container.decode(Bool.self)) }
+          ?? attempt { .integer(try container.decode(Int64.self)) }
+          ?? attempt { .unsigned(try container.decode(UInt64.self)) }
+          ?? attempt { .number(try container.decode(Double.self)) }
+          ?? attempt { .string(try container.decode(String.self)) }
+          ?? attempt { .array(try container.decode([JSONValue].self)) }
           ?? .object(try container.decode([String: JSONValue].self))
       }
   }
@@ -72,10 +73,6 @@ enum JSONValue: Codable, Equatable, Sendable {
   /// - Returns: nil when it is not JSON.
   static func parse(_ bytes: [UInt8]) -> JSONValue? {
     attempt { try JSONDecoder().decode(JSONValue.self, from: Data(bytes)) }
-  }
-
-  private static func attempt<Value>(_ body: () throws -> Value) -> Value? {
-    do { return try body() } catch { return nil }
   }
 }
 

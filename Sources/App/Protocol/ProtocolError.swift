@@ -65,8 +65,8 @@ struct ProtocolError: Error, Equatable, Codable {
     case .unreadable(let pages):
       self.init(
         .inputOutput,
-        "\(pages) pages could not be read back from the swap file; reading them gives SIGBUS, and they stay monitored. "
-          + "Everything else is back. Try again when the disk works")
+        "\(pages.counted("page")) could not be read back from the swap file; what is not back gives SIGBUS when it is read, "
+          + "and stays monitored. Everything else is back. Try again when the disk works")
     case .tenantGone: self.init(.aborted, "all of the tenant's processes have died")
     }
   }

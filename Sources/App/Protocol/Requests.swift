@@ -14,23 +14,21 @@ enum Request {
 }
 
 struct RegisterRequest: Decodable {
-  struct RegionField: Decodable {
+  struct RegionField: Codable {
     let address: WholeNumber
     let size: WholeNumber
     let memfd: Int
     let offset: WholeNumber
+
+    var request: RegionRequest {
+      RegionRequest(address: address.value, size: size.value, file: memfd, offset: offset.value)
+    }
   }
 
   let `protocol`: Int
   let tenant: String
   let freeze: String?
   let regions: [RegionField]
-
-  var regionRequests: [RegionRequest] {
-    regions.map {
-      RegionRequest(address: $0.address.value, size: $0.size.value, file: $0.memfd, offset: $0.offset.value)
-    }
-  }
 }
 
 /// Of a process that does not know of us.
@@ -54,7 +52,7 @@ struct AttachRequest: Decodable {
 }
 
 /// A number from 0 to 2^64 - 1. (The decoder's own error for one that does not fit does not say where it stands.)
-struct WholeNumber: Decodable {
+struct WholeNumber: Codable {
   let value: UInt64
 
   init(_ value: UInt64) { self.value = value }
@@ -65,6 +63,8 @@ struct WholeNumber: Decodable {
         UInt64.self, DecodingError.Context(codingPath: decoder.codingPath, debugDescription: "not a whole number"))
     }
   }
+
+  func encode(to encoder: any Encoder) throws { try value.encode(to: encoder) }
 }
 
 struct AddProcessRequest: Decodable {

@@ -1,11 +1,10 @@
 /// What shells complete, made of the help texts.
 enum Completions {
-  private static let commands = Help.commands.sorted().map { (name: $0, options: options($0)) }
-
   /// With --help, which every command has.
-  private static func options(_ command: String) -> [HelpText.Option] {
-    HelpText(Help.text(of: command)).options + [HelpText.Option(name: "help", value: nil, text: "tell more of it")]
-  }
+  private static let commands = Command.all.map { command in
+    let help = HelpText.Option(name: "help", value: nil, text: "tell more of it")
+    return (name: command.name, options: HelpText(command.help).options + [help])
+  }.sorted { $0.name < $1.name }
 
   /// What a command does, by the list of them.
   private static let purposes = Dictionary(
@@ -17,7 +16,8 @@ enum Completions {
   private static func purpose(_ command: String) -> String { purposes[command] ?? "" }
 
   private static let levels = Log.Level.allCases.map { "\($0)" }.joined(separator: " ")
-  private static let tenants = CommandOptions.takeTenant.sorted()
+  /// Commands whose first word is a tenant's name.
+  private static let tenants = Command.all.filter { $0.help.contains("TENANT") }.map(\.name).sorted()
 
   private static func options(whoseValueIs value: String) -> String {
     let names = commands.flatMap(\.options).filter { $0.value == value }.map { "--\($0.name)" }

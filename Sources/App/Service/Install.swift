@@ -2,10 +2,9 @@ internal import Adapters
 
 /// `swap-monitor install`.
 enum Install {
-  private typealias File = (path: String, mode: UInt32, bytes: [UInt8])
+  private typealias NamedFile = (path: String, mode: UInt32, bytes: [UInt8])
 
-  static func run(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "install", takes: 0...0)
+  static func run(_ arguments: Arguments) throws {
     let prefix = try directory("prefix", of: arguments) ?? "/usr/local"
     let root = try directory("root", of: arguments) ?? ""
     var results: [(path: String, result: String)] = []
@@ -17,20 +16,27 @@ enum Install {
     let width = results.map(\.result.count).max() ?? 0
     for (path, result) in results { Console.write("\(Table.padded(result, width))  \(path)\n") }
     if !arguments.has("dry-run") && root.isEmpty { Console.write("\n" + advice(arguments.has("uninstall"))) }
-    if InstalledFile.needsSwiftLibraries && !arguments.has("uninstall") {
+    if File.needsSwiftLibraries && !arguments.has("uninstall") {
       Console.writeError(
         "warning: this program needs the Swift toolchain's libraries where they are now; build it with "
           + "'swift build -c release --static-swift-stdlib'\n")
     }
   }
 
-  /// - Returns: what was done.
-  private static func handle(_ file: File, at path: String, _ arguments: Arguments) throws(CommandFailure) -> String {
-    let removes = arguments.has("uninstall")
-    if arguments.has("dry-run") { return removes ? "would remove" : "would write" }
+  /// - Returns: what was done, or would be.
+  private static func handle(_ file: NamedFile, at path: String, _ arguments: Arguments) throws(CommandFailure)
+    -> String
+  {
+    let isTrial = arguments.has("dry-run")
     do throws(SystemError) {
-      if removes { return try InstalledFile.remove(path) ? "removed" : "was not there" }
-      return try InstalledFile.write(file.bytes, to: path, mode: file.mode) ? "wrote" : "unchanged"
+      if arguments.has("uninstall") {
+        guard File.isThere(path) else { return "was not there" }
+        if !isTrial { try File.remove(path) }
+        return isTrial ? "would remove" : "removed"
+      }
+      if File.isThere(path, with: file.bytes, mode: file.mode) { return "unchanged" }
+      if !isTrial { try File.replace(path, with: file.bytes, mode: file.mode) }
+      return isTrial ? "would write" : "wrote"
     } catch {
       throw CommandFailure(message: "\(error). Run it as root, or choose another place with --prefix or --root")
     }
@@ -47,8 +53,8 @@ enum Install {
     return path == "/" ? "" : path
   }
 
-  private static func files(prefix: String) throws(CommandFailure) -> [File] {
-    guard let program = InstalledFile.ownProgram() else {
+  private static func files(prefix: String) throws(CommandFailure) -> [NamedFile] {
+    guard let program = File.ownProgram() else {
       throw CommandFailure(message: "this program's own file can't be read")
     }
     // Where systemd and udev look.
@@ -82,7 +88,7 @@ enum Install {
   }
 
   private static func printJSON(_ results: [(path: String, result: String)]) {
-    let files = results.map { JSONValue.object(["path": .string($0.path), "result": .string($0.result)]) }
+    let files = results.map { ["path": .string($0.path), "result": .string($0.result)] as JSONValue }
     ClientCommands.printJSON(["ok": true, "files": .array(files)])
   }
 }

@@ -16,7 +16,9 @@ enum ManualPage {
     return page
   }
 
-  private static let commands = Help.commands.sorted().map { (name: $0, text: HelpText(Help.text(of: $0))) }
+  private static let commands = Command.all.map { (name: $0.name, text: HelpText($0.help)) }.sorted {
+    $0.name < $1.name
+  }
 
   private static func roff(_ blocks: [HelpText.Block]) -> String {
     blocks.enumerated().map { number, block in

@@ -3,8 +3,7 @@ internal import Domain
 
 /// `swap-monitor torture`: a daemon and a tenant of its own; kills, commands, and every increment checked.
 enum Torture {
-  static func run(_ words: [String]) throws {
-    let arguments = try Arguments(words, of: "torture", takes: 0...0)
+  static func run(_ arguments: Arguments) throws {
     let (geometry, pageCount) = try arguments.memory(standard: 256 << 20, 4 << 20..<1 << 43)
     let seed = try arguments.number("seed", 0...UInt64.max) ?? Machine.randomWords(1)[0] >> 32
     let options = TortureRun.Options(

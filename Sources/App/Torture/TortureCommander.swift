@@ -54,7 +54,7 @@ final class TortureCommander: @unchecked Sendable {  // what threads share is gu
 
   private func run() {
     let clock = SystemClock()
-    do throws(Client.Failure) {
+    do throws(CommandFailure) {
       while monitor.withLock({ isWanted }), try ask() {
         if random.next(2) == 0 { clock.sleep(microseconds: UInt32(random.next(Self.longestPauseMicroseconds))) }
       }
@@ -65,7 +65,7 @@ final class TortureCommander: @unchecked Sendable {  // what threads share is gu
   }
 
   /// - Returns: false when a reply does not come.
-  private func ask() throws(Client.Failure) -> Bool {
+  private func ask() throws(CommandFailure) -> Bool {
     var asked: [(operation: String, id: JSONValue)] = []
     if let movesBoard { return try askInTurn(movesBoard) }
     for _ in 0...random.next(Self.mostAtOnce) {
@@ -80,7 +80,7 @@ final class TortureCommander: @unchecked Sendable {  // what threads share is gu
     return try receive(asked)
   }
 
-  private func askInTurn(_ board: TortureBoard) throws(Client.Failure) -> Bool {
+  private func askInTurn(_ board: TortureBoard) throws(CommandFailure) -> Bool {
     let operation = current.requests % 2 == 0 ? "enable" : "disable"
     if operation == "enable" { board.moves += 1 }
     try client.send(["op": .string(operation), "tenant": .string(TortureTenant.name), "wait": true, "id": 1])
@@ -89,7 +89,7 @@ final class TortureCommander: @unchecked Sendable {  // what threads share is gu
     return isAnswered
   }
 
-  private func receive(_ asked: [(operation: String, id: JSONValue)]) throws(Client.Failure) -> Bool {
+  private func receive(_ asked: [(operation: String, id: JSONValue)]) throws(CommandFailure) -> Bool {
     monitor.withLock { tally.requests += asked.count }
     for (operation, id) in asked {
       guard !Readable.wait(for: [client.descriptor], timeoutNanoseconds: patienceNanoseconds).isEmpty else {

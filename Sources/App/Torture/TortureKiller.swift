@@ -32,8 +32,8 @@ final class TortureKiller {
   ///   - isPatient: false when the wait has to end.
   /// - Returns: false when it ended before everybody went on.
   func kill(
-    connect: () throws(Client.Failure) -> Client, hasRecovered: (_ since: UInt64) -> Bool, isPatient: () -> Bool
-  ) throws(Client.Failure) -> Bool {
+    connect: () throws(CommandFailure) -> Client, hasRecovered: (_ since: UInt64) -> Bool, isPatient: () -> Bool
+  ) throws(CommandFailure) -> Bool {
     defer { setDue() }
     var start = clock.nowNanoseconds
     guard killWorker() else { return true }

@@ -75,7 +75,9 @@ struct TortureReport {
   }
 
   /// In a word for what has gone wrong.
-  var verdict: String { "torture: \(lost) lost, \(hung) hung, \(complaints.count) complaints; the seed was \(seed)" }
+  var verdict: String {
+    "torture: \(lost) lost, \(hung) hung, \(complaints.count.counted("complaint")); the seed was \(seed)"
+  }
 
   private static let shownComplaints = 20
   private var seconds: Double { Double(nanoseconds) / 1e9 }

@@ -48,7 +48,7 @@ struct TortureRun {
     if !options.printsJSON {
       Console.write(
         "\(ByteSize.text(report.bytes)) of memory, \(TortureLayout.processes) processes, \(TortureLayout.writers) "
-          + "writers, \(commanderCount) connections; the seed is \(layout.seed)\n")
+          + "writers, \(commanderCount.counted("connection")); the seed is \(layout.seed)\n")
     }
     for number in 0..<TortureLayout.processes { try join(number) }
     let killer = options.kills ? TortureKiller(keeper: stage.daemon.handle, seed: layout.seed &+ 1000) : nil
@@ -64,7 +64,6 @@ struct TortureRun {
     if options.measuresStalls { report.stallNanoseconds = board.stall(exceededBy: 0.001) }
     isGoing = try isGoing && finish("verify", killer)
     for commander in commanders { report.add(commander.stop()) }
-    commanders = []
     // And once more when everything is back.
     if isGoing {
       processes[0].writeLine("unregister")
@@ -159,7 +158,7 @@ struct TortureRun {
       let (board, socket) = (board, stage.socket)
       var isPatient = true
       let hasRecovered = try killer.kill(
-        connect: { () throws(Client.Failure) in try Client(path: socket) },
+        connect: { () throws(CommandFailure) in try Client(path: socket) },
         hasRecovered: { since in
           (0..<TortureLayout.writers).allSatisfy { board[.rests, $0] != 0 || board[.lastBegin, $0] >= since }
         },

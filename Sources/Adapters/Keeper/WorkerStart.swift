@@ -1,5 +1,31 @@
 internal import Glibc
 
+extension Keeper {
+  /// - Returns: what starts a worker, and what prepares the next one's start.
+  static func starting(_ arguments: [String], attendant: [String]) -> (Start, @Sendable (WorkerProgram) -> Void) {
+    let supply = AttendantSupply(attendant)
+    return (
+      { program, link throws(SystemError) in
+        let attendant = try supply.take(program)
+        do throws(SystemError) {
+          // The signals to end with wait until the worker takes them: one that came too early would only kill it.
+          let worker = try ChildProcess.spawn(
+            program.executable, name: program.path, arguments, blocked: EndSignals.numbers
+          ) {
+            posix_spawn_file_actions_adddup2(&$0, link.raw, KeeperLink.workerDescriptor)
+            posix_spawn_file_actions_adddup2(&$0, attendant.link.raw, Attendant.linkDescriptor)
+            posix_spawn_file_actions_adddup2(&$0, attendant.process.descriptor.raw, Attendant.processDescriptor)
+          }
+          return StartedWorker(process: worker, attendant: attendant.process)
+        } catch {
+          StartedWorker.end(attendant.process)
+          throw error
+        }
+      }, { supply.prepare($0) }
+    )
+  }
+}
+
 /// Starts attendants, one ahead: tenants wait for the next worker, and that for its attendant.
 final class AttendantSupply: @unchecked Sendable {  // used by the keeper's one thread
   struct Started {
@@ -28,8 +54,7 @@ final class AttendantSupply: @unchecked Sendable {  // used by the keeper's one 
 
   /// Has one ready for `take`. Should that fail, `take` tries again.
   func prepare(_ program: WorkerProgram) {
-    guard next == nil else { return }
-    do throws(SystemError) { next = try start(program) } catch {}
+    if next == nil { next = attempt { try start(program) } }
   }
 
   private func discard() {
