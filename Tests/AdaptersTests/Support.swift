@@ -190,9 +190,7 @@ extension StagingArea {
   func checksum(of page: PageIndex) throws -> PageChecksum { try look(at: page) { $0.checksum } }
 
   func firstByte(of page: PageIndex) throws -> UInt8 {
-    var byte: UInt8?
-    try forEachPart(of: page..<(page + 1)) { (_, bytes) throws(PortFailure) in byte = bytes[0] }
-    return try #require(byte)
+    try withCopies(of: page..<(page + 1)) { buffer, _ in buffer.page(0).load(as: UInt8.self) }
   }
 
   private func look<Value>(at page: PageIndex, _ body: (PageContent) -> Value) throws -> Value {

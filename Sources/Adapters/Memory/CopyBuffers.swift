@@ -1,4 +1,4 @@
-package import Domain
+internal import Domain
 internal import Glibc
 
 /// Memory of one tenant's through which pages go on their way between its files and the guest, as many pieces as threads copy
@@ -10,62 +10,57 @@ package final class CopyBuffers: @unchecked Sendable {  // guarded by `lock`
   private let lock = PlainMutex()
   private let budget: LockedMemory?
   private let geometry: PageGeometry
-  private var small: [MemoryMapping] = []
-  private var large: [MemoryMapping] = []
+  private let hasher: PageHasher
+  private var small: [LockedBuffer] = []
+  private var large: [LockedBuffer] = []
   private var largeBytes: Int { geometry.bytes(inPages: geometry.hugePagePages) }
-  private var smallBytes: Int { max(Self.smallestBytes, geometry.pageBytes) }
-  private static let smallestBytes = 64 << 10
+  private var smallPages: Int { max(1, (64 << 10) >> geometry.pageShift) }
   /// More than a tenant has threads.
   private static let threads = 16
 
   /// - Parameter budget: of all tenants' locked memory, from which the large ones are taken; nil, and there are none.
-  package init(geometry: PageGeometry, budget: LockedMemory? = nil) {
+  init(geometry: PageGeometry, hasher: PageHasher, budget: LockedMemory? = nil) {
     self.budget = budget
     self.geometry = geometry
+    self.hasher = hasher
     small.reserveCapacity(Self.threads)
     large.reserveCapacity(Self.threads)
   }
 
   deinit { releaseLarge() }
 
-  /// Lends a buffer, which nobody else has meanwhile. In one piece of memory, if it is a large one: a disk takes a request in
-  /// as many pieces as its memory lies in, and works at each.
+  /// Lends a buffer, which nobody else has meanwhile.
   ///
-  /// - Parameter bytes: how much is to be copied. What is lent has a page at least, and may be shorter than asked.
+  /// - Parameter pages: how many are to be copied. What is lent has one at least, and may be shorter than asked.
   /// - Throws: what `body` throws; ENOMEM where there is no memory.
   func with<Result>(
-    bytes: Int, for operation: PortOperation,
-    _ body: (UnsafeMutableRawBufferPointer) throws(PortFailure) -> Result
+    pages: Int, for operation: PortOperation, _ body: (LockedBuffer) throws(PortFailure) -> Result
   ) throws(PortFailure) -> Result {
-    let buffer = try take(isLarge: bytes > smallBytes, operation)
+    let buffer = try take(isLarge: pages > smallPages, operation)
     defer { giveBack(buffer) }
-    return try body(UnsafeMutableRawBufferPointer(start: buffer.address, count: buffer.count))
+    return try body(buffer)
   }
 
-  private func take(isLarge: Bool, _ operation: PortOperation) throws(PortFailure) -> MemoryMapping {
+  private func take(isLarge: Bool, _ operation: PortOperation) throws(PortFailure) -> LockedBuffer {
     lock.lock()
     defer { lock.unlock() }
     if isLarge, let buffer = large.popLast() ?? makeLarge() { return buffer }
     if let buffer = small.popLast() { return buffer }
     do throws(SystemError) {
-      return try MemoryMapping(anonymousBytes: smallBytes, operation: operation.rawValue)
+      return try LockedBuffer(pages: smallPages, geometry: geometry, hasher: hasher, isLocked: false)
     } catch { throw PortFailure(operation, errorNumber: ENOMEM) }
   }
 
-  private func giveBack(_ buffer: MemoryMapping) {
+  private func giveBack(_ buffer: LockedBuffer) {
     lock.lock()
     defer { lock.unlock() }
-    if buffer.count > smallBytes { large.append(buffer) } else { small.append(buffer) }
+    if buffer.capacityPages > smallPages { large.append(buffer) } else { small.append(buffer) }
   }
 
-  private func makeLarge() -> MemoryMapping? {
+  private func makeLarge() -> LockedBuffer? {
     guard let budget, budget.take(largeBytes) else { return nil }
     do throws(SystemError) {
-      let buffer = try MemoryMapping(
-        anonymousBytes: largeBytes, inPagesOf: largeBytes, operation: "mapping a buffer of a huge page")
-      // Where the limit does not allow it, the buffer still works; it may be swapped out under memory pressure.
-      mlock(buffer.address, buffer.count)
-      return buffer
+      return try LockedBuffer(pages: geometry.hugePagePages, geometry: geometry, hasher: hasher)
     } catch {
       budget.giveBack(largeBytes)
       return nil

@@ -41,13 +41,14 @@ package final class GuestFiles: GuestMemory {
   package func copyToStaging(_ pages: PageRange) throws(PortFailure) {
     let place = place(of: pages)
     // Much at a time: each write takes the lock of all staging memory, which somebody else may be copying to, too.
-    try staging.buffers.with(bytes: place.bytes, for: .readGuestMemory) { (buffer) throws(PortFailure) in
+    try staging.buffers.with(pages: pages.count, for: .readGuestMemory) { (buffer) throws(PortFailure) in
       var done = 0
-      while done < place.bytes {
-        let chunk = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(buffer.count, place.bytes - done)])
-        try readAll(place.file, chunk, at: place.offset + done, operation: .readGuestMemory)
-        try staging.write(UnsafeRawBufferPointer(chunk), at: pages.lowerBound + (done >> map.geometry.pageShift))
-        done += chunk.count
+      while done < pages.count {
+        let chunk = buffer.bytes(min(buffer.capacityPages, pages.count - done))
+        try readAll(
+          place.file, chunk, at: place.offset + map.geometry.bytes(inPages: done), operation: .readGuestMemory)
+        try staging.write(UnsafeRawBufferPointer(chunk), at: pages.lowerBound + done)
+        done += chunk.count >> map.geometry.pageShift
       }
     }
   }

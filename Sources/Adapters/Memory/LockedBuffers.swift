@@ -1,7 +1,7 @@
 package import Domain
 internal import Glibc
 
-/// Page-aligned memory of our own that is not swapped out itself, into which slots are read and checked.
+/// Page-aligned memory of our own that is not swapped out itself, into which pages are read and checked.
 package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thread at a time has it
   package let capacityPages: Int
   let address: UnsafeMutableRawPointer
@@ -10,7 +10,8 @@ package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thre
   private let hasher: PageHasher
   private var checksums: [PageChecksum?] = []
 
-  package init(pages: Int, geometry: PageGeometry, hasher: PageHasher) throws(SystemError) {
+  /// - Parameter isLocked: else it may be swapped out under memory pressure.
+  package init(pages: Int, geometry: PageGeometry, hasher: PageHasher, isLocked: Bool = true) throws(SystemError) {
     // In one piece, if it is a huge page: a disk takes a request in so many pieces, and works at each.
     mapping = try MemoryMapping(
       anonymousBytes: geometry.bytes(inPages: pages), inPagesOf: geometry.bytes(inPages: geometry.hugePagePages),
@@ -19,8 +20,8 @@ package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thre
     capacityPages = pages
     self.geometry = geometry
     self.hasher = hasher
-    // Where the limit does not allow it, the buffer still works; it may be swapped out under memory pressure.
-    mlock(address, mapping.count)
+    // Where the limit does not allow it, the buffer still works.
+    if isLocked { mlock(address, mapping.count) }
   }
 
   package func checksum(at index: Int) -> PageChecksum {
@@ -35,6 +36,10 @@ package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thre
 
   /// Its content changes.
   func forgetChecksums() { checksums.removeAll(keepingCapacity: true) }
+
+  func bytes(_ pages: Int) -> UnsafeMutableRawBufferPointer {
+    UnsafeMutableRawBufferPointer(start: address, count: geometry.bytes(inPages: pages))
+  }
 
   func page(_ index: Int) -> UnsafeMutableRawPointer { address + geometry.bytes(inPages: index) }
 }

@@ -19,7 +19,7 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `made`
     budget: LockedMemory? = nil
   ) {
     account = PageAccount(capacity: pageCount, limit: limit)
-    buffers = CopyBuffers(geometry: geometry, budget: budget)
+    buffers = CopyBuffers(geometry: geometry, hasher: hasher, budget: budget)
     self.pageCount = pageCount
     self.geometry = geometry
     self.hasher = hasher
@@ -108,18 +108,24 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `made`
     return checksums
   }
 
-  /// Copies, as many at a time as stay in the processor's cache.
-  func forEachPart(
+  package func withCopies<Result>(
+    of pages: PageRange, _ body: (LockedBuffer, PageRange) throws(PortFailure) -> Result
+  ) throws(PortFailure) -> Result {
+    try buffers.with(pages: pages.count, for: .readStaging) { (buffer) throws(PortFailure) in
+      let part = pages.prefix(min(buffer.capacityPages, cachedPages))
+      try read(part, into: buffer.address)
+      return try body(buffer, part)
+    }
+  }
+
+  private func forEachPart(
     of pages: PageRange, _ body: (PageRange, UnsafeMutableRawBufferPointer) throws(PortFailure) -> Void
   ) throws(PortFailure) {
-    try buffers.with(bytes: geometry.bytes(inPages: pages.count), for: .readStaging) { (buffer) throws(PortFailure) in
-      let step = min(buffer.count >> geometry.pageShift, cachedPages)
-      var position = pages.lowerBound
-      while position < pages.upperBound {
-        let part = position..<min(position + step, pages.upperBound)
-        try read(part, into: buffer.baseAddress!)
-        try body(part, UnsafeMutableRawBufferPointer(rebasing: buffer[..<geometry.bytes(inPages: part.count)]))
-        position = part.upperBound
+    var position = pages.lowerBound
+    while position < pages.upperBound {
+      position = try withCopies(of: position..<pages.upperBound) { (buffer, part) throws(PortFailure) in
+        try body(part, buffer.bytes(part.count))
+        return part.upperBound
       }
     }
   }

@@ -54,13 +54,13 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
     guard account.add(numbers(slots)) else { throw PortFailure(.limitAllSwapFiles, errorNumber: ENOSPC) }
     var checksums: [PageChecksum] = []
     checksums.reserveCapacity(pages.count)
-    try staging.buffers.with(bytes: bytes, for: .writeSwapFile) { (buffer) throws(PortFailure) in
+    try staging.buffers.with(pages: pages.count, for: .writeSwapFile) { (buffer) throws(PortFailure) in
       while checksums.count < pages.count {
         let done = checksums.count
-        let part = pages[done..<min(pages.count, done + buffer.count >> geometry.pageShift)]
-        checksums += try staging.gather(part, into: buffer.baseAddress!)
+        let part = pages[done..<min(pages.count, done + buffer.capacityPages)]
+        checksums += try staging.gather(part, into: buffer.address)
         try write(
-          UnsafeRawBufferPointer(rebasing: buffer[..<geometry.bytes(inPages: part.count)]),
+          UnsafeRawBufferPointer(buffer.bytes(part.count)),
           at: geometry.bytes(inPages: slots.lowerBound.rawValue + done))
       }
     }

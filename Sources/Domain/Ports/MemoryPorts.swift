@@ -21,8 +21,13 @@ extension GuestMemory {
 /// Where moved pages wait: page p's copy lies at page p. Only pages that the ledger says are there may be looked at.
 package protocol StagingMemory: Sendable {
   associatedtype Content: StagedContent
+  associatedtype Buffer: ReadBuffer
   /// Reads copies, one after the other. One that is given back meanwhile may read as anything.
   func examine(_ pages: PageRange, _ body: (PageIndex, Content) -> Void) throws(PortFailure)
+  /// Lends a buffer with copies of these pages, of as many as fit, from the first on. What has no copy reads as anything.
+  func withCopies<Result>(
+    of pages: PageRange, _ body: (Buffer, PageRange) throws(PortFailure) -> Result
+  ) throws(PortFailure) -> Result
   /// Sees to it that so many pages more may be copied within the limit of all tenants' staging memory; what was reserved
   /// before and not used is let go. False, and nothing is reserved, where the limit does not allow it.
   func reserve(_ pages: Int) -> Bool

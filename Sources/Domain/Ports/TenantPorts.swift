@@ -145,7 +145,7 @@ package protocol TenantPorts: Sendable {
   associatedtype Lock: LedgerLock
   associatedtype TenantGate: Gate
   associatedtype Guest: GuestMemory where Guest.Buffer == File.Buffer
-  associatedtype Staging: StagingMemory
+  associatedtype Staging: StagingMemory where Staging.Buffer == File.Buffer
   associatedtype File: SwapFile
   associatedtype Ahead: ReadAhead where Ahead.Buffer == File.Buffer
   associatedtype Process: MonitoredProcess where Process.Buffer == File.Buffer

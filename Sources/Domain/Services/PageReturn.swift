@@ -36,21 +36,55 @@ struct PageReturn<Ports: TenantPorts>: Sendable {
     var outcome = memory.ports.gate.shared { () -> Outcome in
       var outcome = Outcome()
       var position = window.lowerBound
-      while outcome.stop == nil,
-        let run = memory.ledger.nextStaged(from: position, before: window.upperBound, limit: window.count)
-      {
-        let next = install(run, from: .staging, by: process)
-        outcome.pages += next.pages
-        outcome.stop = next.stop
-        if next.pages == 0 { break }
-        position = run.lowerBound + next.pages
+      while outcome.isWhole, let next = nextRead(from: position, before: window.upperBound) {
+        do throws(PortFailure) {
+          position = try memory.ports.staging.withCopies(of: next) { buffer, read in
+            install(read, of: buffer, by: process, &outcome)
+            return read.upperBound
+          }
+        } catch {
+          if error.errorNumber == ErrorNumber.noMemory { outcome.stop = .outOfMemory } else { outcome.failure = error }
+        }
       }
       return outcome
     }
+    guard outcome.failure == nil else { return outcome }
     do throws(PortFailure) {
       _ = try memory.releaseStaging(limit: Self.releasedHugePages * memory.map.geometry.hugePagePages)
     } catch { outcome.failure = error }
     return outcome
+  }
+
+  /// The next staged pages, and over gaps that cost less than another read.
+  private func nextRead(from start: PageIndex, before end: PageIndex) -> PageRange? {
+    func next(_ position: PageIndex, _ end: PageIndex) -> PageRange? {
+      memory.ledger.nextStaged(from: position, before: end, limit: Self.pagesPerRead)
+    }
+    guard var read = next(start, end) else { return nil }
+    let end = min(end, read.lowerBound + Self.pagesPerRead)
+    while read.upperBound < end, let more = next(read.upperBound, min(end, read.upperBound + (Self.longestGap + 1))) {
+      read = read.lowerBound..<min(more.upperBound, end)
+    }
+    return read
+  }
+
+  /// What stays in the processor's cache.
+  private static var pagesPerRead: Int { 64 }
+  private static var longestGap: Int { 4 }
+
+  /// What is staged of what was read.
+  private func install(
+    _ read: PageRange, of buffer: Ports.File.Buffer, by process: Ports.Process, _ outcome: inout Outcome
+  ) {
+    var position = read.lowerBound
+    while let run = memory.ledger.nextStaged(from: position, before: read.upperBound, limit: read.count) {
+      let next = install(
+        run, from: .buffer(buffer, index: read.lowerBound.distance(to: run.lowerBound)), by: process)
+      outcome.pages += next.pages
+      outcome.stop = next.stop
+      if next.stop != nil || next.pages == 0 { break }
+      position = run.lowerBound + next.pages
+    }
   }
 
   /// To be called under the shared gate.

@@ -18,6 +18,20 @@ package struct SimulatedStaging: StagingMemory {
     }
   }
 
+  package func withCopies<Result>(
+    of pages: PageRange, _ body: (SimulatedBuffer, PageRange) throws(PortFailure) -> Result
+  ) throws(PortFailure) -> Result {
+    kernel.enter("staging.withCopies(\(pages.text))")
+    try kernel.mayFail(.readStaging, ErrorNumber.noMemory)
+    let part = pages.prefix(1 + kernel.random.below(pages.count))
+    let buffer = SimulatedBuffer(kernel: kernel, capacityPages: part.count)
+    for (number, page) in part.enumerated() {
+      buffer[number] = kernel.staging[page.rawValue] ?? kernel.garbage()
+      kernel.perhapsYield()
+    }
+    return try body(buffer, part)
+  }
+
   package func reserve(_ pages: Int) -> Bool {
     kernel.enter("staging.reserve(\(pages))")
     let used = kernel.staging.reduce(0) { $0 + ($1 == nil ? 0 : 1) }
