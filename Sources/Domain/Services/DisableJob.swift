@@ -117,12 +117,12 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
 
   private mutating func installFromFile() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
-    let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
-    let hands = limit < sizer.largest ? 1 : 2  // while faults come, one processor is theirs
-    guard hasRoom(for: min(hands * limit, memory.ledger.counts.file), fromFile: true) else {
+    guard hasRoom(for: min(memory.map.geometry.hugePagePages, memory.ledger.counts.file), fromFile: true) else {
       return try waitForRoom()
     }
-    switch file.step(by: process, limit: limit, hands: hands) {
+    let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
+    // While faults come, one processor is theirs.
+    switch file.step(by: process, limit: limit, readersInstall: limit == sizer.largest) {
     case .again: return .again
     case .stopped(let stop): return try next(after: stop)
     case .noBuffer: return .retryAfter(nanoseconds: RetryDelay.slot)

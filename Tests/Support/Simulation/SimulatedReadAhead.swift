@@ -5,8 +5,9 @@ package final class SimulatedReadAhead: ReadAhead, @unchecked Sendable {  // bel
   private struct Started {
     let run: FileRun
     let buffer: SimulatedBuffer
+    let then: (ReadCompletion<SimulatedBuffer>) -> ReadCompletion<SimulatedBuffer>
     /// How the read ended, where it took place at once.
-    var outcome: PortFailure??
+    var outcome: ReadCompletion<SimulatedBuffer>?
   }
 
   private let kernel: SimulatedKernel
@@ -33,22 +34,27 @@ package final class SimulatedReadAhead: ReadAhead, @unchecked Sendable {  // bel
     return free.popLast()
   }
 
-  package func start(_ run: FileRun, into buffer: SimulatedBuffer) {
+  package func start(
+    _ run: FileRun, into buffer: SimulatedBuffer,
+    then: @escaping @Sendable (ReadCompletion<SimulatedBuffer>) -> ReadCompletion<SimulatedBuffer>
+  ) {
     kernel.enter("readAhead.start(\(run.pieces.map(\.text).joined(separator: ", ")))")
     if run.slots.count > buffer.capacityPages { kernel.fail("\(run.slots.text) does not fit into its buffer") }
     for piece in run.pieces { file.begin(piece) }
     let isEarly = kernel.random.chance(perMille: 500)
-    started.append(Started(run: run, buffer: buffer, outcome: isEarly ? .some(read(run, into: buffer)) : nil))
+    var new = Started(run: run, buffer: buffer, then: then)
+    if isEarly { new.outcome = read(new) }
+    started.append(new)
   }
 
   package func nextCompletion() -> ReadCompletion<SimulatedBuffer>? {
     kernel.enterBlocking("readAhead.nextCompletion")
     guard !started.isEmpty else { return nil }
     let read = started.remove(at: kernel.random.below(started.count))
-    let failure = read.outcome ?? self.read(read.run, into: read.buffer)
+    let outcome = read.outcome ?? self.read(read)
     kernel.perhapsYield()
     for piece in read.run.pieces { file.end(piece) }
-    return ReadCompletion(run: read.run, buffer: read.buffer, failure: failure)
+    return outcome
   }
 
   package func giveBack(_ buffer: SimulatedBuffer) {
@@ -58,8 +64,10 @@ package final class SimulatedReadAhead: ReadAhead, @unchecked Sendable {  // bel
     free.append(buffer)
   }
 
-  private func read(_ run: FileRun, into buffer: SimulatedBuffer) -> PortFailure? {
-    do throws(PortFailure) { try file.fill(buffer, from: run) } catch { return error }
-    return nil
+  private func read(_ read: Started) -> ReadCompletion<SimulatedBuffer> {
+    do throws(PortFailure) { try file.fill(read.buffer, from: read.run) } catch {
+      return read.then(ReadCompletion(run: read.run, buffer: read.buffer, failure: error))
+    }
+    return read.then(ReadCompletion(run: read.run, buffer: read.buffer, failure: nil))
   }
 }
