@@ -56,7 +56,14 @@ extension TenantRuntime {
 
   private func takeJob() -> TenantJob? {
     monitor.withLock {
-      while nextJob == nil && !isEnding { monitor.wait() }
+      while nextJob == nil && !isEnding {
+        guard expectsRelease.load(ordering: .relaxed) else {
+          monitor.wait()
+          continue
+        }
+        monitor.wait(untilNanoseconds: memory.ports.clock.nowNanoseconds + Self.releaseDelayNanoseconds)
+        wakeUp.signal()
+      }
       defer { nextJob = nil }
       return isEnding ? nil : nextJob
     }
