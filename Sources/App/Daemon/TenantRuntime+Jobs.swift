@@ -28,6 +28,7 @@ extension TenantRuntime {
 
   func runJobs() {
     var lastAccepts: AcceptedRisks = []
+    Thread.askForLongSlices()
     while let job = takeJob() {
       let options = monitor.withLock { self.options }
       if job == .enable { lastAccepts = options.accepts }
