@@ -108,6 +108,8 @@ package final class FairGate: Gate, @unchecked Sendable {  // its fields are gua
     }
   }
 
+  package var isWanted: Bool { monitor.withLock { nextTicket != serving } }
+
   private func waitForTurn() {
     let ticket = nextTicket
     nextTicket += 1
