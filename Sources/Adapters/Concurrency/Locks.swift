@@ -65,6 +65,7 @@ package final class Monitor: @unchecked Sendable {  // see PlainMutex
     pthread_cond_timedwait(condition, mutex.handle, &time)
   }
 
+  package func wakeOne() { pthread_cond_signal(condition) }
   package func wakeAll() { pthread_cond_broadcast(condition) }
 }
 

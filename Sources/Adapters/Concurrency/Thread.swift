@@ -122,7 +122,7 @@ package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {  // i
     monitor.withLock {
       guard elements.count < capacity, !isClosed else { return false }
       elements.append(element)
-      monitor.wakeAll()
+      monitor.wakeOne()  // there are only takers
       return true
     }
   }
