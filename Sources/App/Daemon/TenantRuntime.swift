@@ -245,7 +245,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         waiter.watch(processes.map(\.userfaultfd))
       }
       _ = waiter.wait(timeoutNanoseconds: timeout, servedSomething: hasServed) {
-        mayRelease && releaseStaging(limit: Self.releaseLimit)
+        if mayRelease { mayRelease = releaseStaging(limit: Self.releaseLimit) }
+        return mayRelease
       }
       faultLane.enter()
       defer { faultLane.leave() }
@@ -272,7 +273,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         log.warning("tenant \(name): \(ProtocolError(failure).message)")
       }
       let releasable = memory.ledger.counts.releasable
-      mayRelease = releasable > 0 && (mayRelease || waiter.wasWoken || report.removes > 0)
+      if waiter.wasWoken || report.removes > 0 { mayRelease = true }
       if releasable >= Self.releaseBound { _ = releaseStaging(limit: Self.releasedBetweenFaults) }
       expectRelease(releasable > 0)
       timeout =
