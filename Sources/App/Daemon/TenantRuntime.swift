@@ -245,7 +245,9 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         waiter.watch(processes.map(\.userfaultfd))
       }
       _ = waiter.wait(timeoutNanoseconds: timeout, servedSomething: hasServed) {
-        if mayRelease { mayRelease = releaseStaging(limit: Self.releaseLimit) }
+        guard mayRelease else { return false }
+        Thread.yield()  // who was just served may be waiting for this processor
+        mayRelease = releaseStaging(limit: Self.releaseLimit)
         return mayRelease
       }
       faultLane.enter()
