@@ -59,6 +59,22 @@ private final class Guarded: @unchecked Sendable {
     gate.unlockShared()
   }
 
+  @Test("a holder sees that somebody waits, and nobody when it is alone")
+  func wanted() throws {
+    let gate = FairGate()
+    for (lock, unlock) in [(gate.lockShared, gate.unlockShared), (gate.lockExclusive, gate.unlockExclusive)] {
+      lock()
+      #expect(!gate.isWanted)
+      let other = try Background { gate.exclusive { true } }
+      let deadline = SystemClock().nowNanoseconds + 10_000_000_000
+      while !gate.isWanted, SystemClock().nowNanoseconds < deadline { sched_yield() }
+      #expect(gate.isWanted)
+      unlock()
+      #expect(other.wait() == true)
+      #expect(!gate.isWanted)
+    }
+  }
+
   @Test("an exclusive waiter gets in while shared holders keep coming")
   func exclusiveIsNotStarved() throws {
     let gate = FairGate()

@@ -65,6 +65,7 @@ package final class Monitor: @unchecked Sendable {  // see PlainMutex
     pthread_cond_timedwait(condition, mutex.handle, &time)
   }
 
+  package func wakeOne() { pthread_cond_signal(condition) }
   package func wakeAll() { pthread_cond_broadcast(condition) }
 }
 
@@ -75,6 +76,7 @@ package final class FairGate: Gate, @unchecked Sendable {  // its fields are gua
   private var nextTicket: UInt64 = 0
   private var serving: UInt64 = 0
   private var sharedHolders = 0
+  private var isHeldExclusively = false
 
   package init() {}
 
@@ -98,14 +100,21 @@ package final class FairGate: Gate, @unchecked Sendable {  // its fields are gua
     monitor.withLock {
       waitForTurn()
       while sharedHolders > 0 { monitor.wait() }
+      isHeldExclusively = true
     }
   }
 
   package func unlockExclusive() {
     monitor.withLock {
+      isHeldExclusively = false
       serving += 1
       if nextTicket != serving { monitor.wakeAll() }
     }
+  }
+
+  package var isWanted: Bool {
+    // Who holds it exclusively is served still.
+    monitor.withLock { nextTicket - serving > (isHeldExclusively ? 1 : 0) }
   }
 
   private func waitForTurn() {

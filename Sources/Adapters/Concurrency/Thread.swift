@@ -54,21 +54,28 @@ package final class Thread: @unchecked Sendable {  // pthread_t is written befor
 
   /// The calling thread works for moments only, and what wakes it can't wait: with short slices the scheduler lets it run before
   /// threads that work for long, and gives it no more of the processor than them. (Linux 6.12; before, nothing changes.)
-  package static func askForShortSlices() {
+  package static func askForShortSlices() { askForSlices(shortestSliceNanoseconds) }
+
+  /// The calling thread works for long, and so do those that it starts: with long slices whoever wakes up, a tenant's threads
+  /// too, runs at once, and it gets no less of the processor in the end.
+  package static func askForLongSlices() { askForSlices(longestSliceNanoseconds) }
+
+  private static func askForSlices(_ nanoseconds: UInt64) {
     let bytes = 48  // struct sched_attr of <linux/sched/types.h>, SCHED_ATTR_SIZE_VER0
     withUnsafeTemporaryAllocation(byteCount: bytes, alignment: 8) { attributes in
       attributes.initializeMemory(as: UInt8.self, repeating: 0)
       attributes.storeBytes(of: UInt32(bytes), as: UInt32.self)
       attributes.storeBytes(
         of: getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0), toByteOffset: 16, as: Int32.self)  // sched_nice
-      attributes.storeBytes(of: sliceNanoseconds, toByteOffset: 24, as: UInt64.self)  // sched_runtime
+      attributes.storeBytes(of: nanoseconds, toByteOffset: 24, as: UInt64.self)  // sched_runtime
       // Safety: the kernel reads so many bytes, as the first of them say.
       _ = c_syscall(Linux.SYS_sched_setattr, 0, Int(bitPattern: attributes.baseAddress), 0, 0, 0)
     }
   }
 
-  /// The shortest that can be asked for.
-  private static let sliceNanoseconds: UInt64 = 100_000
+  /// What can be asked for (kernel/sched/syscalls.c).
+  private static let shortestSliceNanoseconds: UInt64 = 100_000
+  private static let longestSliceNanoseconds: UInt64 = 100_000_000
 
   /// Lets other threads run.
   package static func yield() { sched_yield() }
@@ -115,7 +122,7 @@ package final class BoundedQueue<Element: Sendable>: @unchecked Sendable {  // i
     monitor.withLock {
       guard elements.count < capacity, !isClosed else { return false }
       elements.append(element)
-      monitor.wakeAll()
+      monitor.wakeOne()  // there are only takers
       return true
     }
   }

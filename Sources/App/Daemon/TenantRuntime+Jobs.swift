@@ -28,6 +28,7 @@ extension TenantRuntime {
 
   func runJobs() {
     var lastAccepts: AcceptedRisks = []
+    Thread.askForLongSlices()
     while let job = takeJob() {
       let options = monitor.withLock { self.options }
       if job == .enable { lastAccepts = options.accepts }
@@ -56,7 +57,14 @@ extension TenantRuntime {
 
   private func takeJob() -> TenantJob? {
     monitor.withLock {
-      while nextJob == nil && !isEnding { monitor.wait() }
+      while nextJob == nil && !isEnding {
+        guard expectsRelease.load(ordering: .relaxed) else {
+          monitor.wait()
+          continue
+        }
+        monitor.wait(untilNanoseconds: memory.ports.clock.nowNanoseconds + Self.releaseDelayNanoseconds)
+        wakeUp.signal()
+      }
       defer { nextJob = nil }
       return isEnding ? nil : nextJob
     }

@@ -1,5 +1,6 @@
 internal import Adapters
 internal import Domain
+internal import Synchronization
 
 /// The threads that serve one tenant: one that drains its userfaultfds and serves faults, a few that wait for the disk on
 /// behalf of faults, and one that runs jobs. A tenant's trouble stays on its own threads.
@@ -8,12 +9,12 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   static let fileFaultCapacity = 1024
   /// Reads for faults that are under way at a time.
   static let fileFaultThreads = 2
-  /// Staged copies of returned pages are given back together: when so many have gathered, or nothing happens for a while.
-  static let releaseThreshold = 512
-  /// At a time: faults that come meanwhile wait.
+  /// Staged copies of returned pages are given back in a pause: the jobs thread says when to look for one.
+  static let releaseDelayNanoseconds: UInt64 = 5_000_000
+  /// At a time: a fault that comes meanwhile waits.
   static let releaseLimit = 256
-  static let releaseDelayNanoseconds: UInt64 = 2_000_000
-  /// While faults come, no more than this at a time: the next one waits for it.
+  /// Where there is no pause, and so many have gathered, a few are given back after each step.
+  static let releaseBound = 16384
   static let releasedBetweenFaults = 16
   /// When faults that wait for another try get it.
   static let retryDelayNanoseconds: UInt64 = 200_000
@@ -47,7 +48,9 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   let processGone: @Sendable (UserfaultProcess) -> Void
   private let childrenForked: @Sendable ([UserfaultProcess]) -> Void
   private let fileFaults = FileFaults()
-  private let wakeUp: WakeUp
+  let wakeUp: WakeUp
+  /// Written by the faults thread alone, under `monitor`.
+  let expectsRelease = Atomic(false)
   let monitor = Monitor()
   var nextJob: TenantJob?
   var options = JobOptions()
@@ -231,6 +234,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     var ready: [UserfaultProcess] = []
     var timeout: UInt64?
     var hasServed = false
+    var mayRelease = false
     let log = Log.Limited(log)
     Thread.askForShortSlices()
     waitUntilOpen()
@@ -240,13 +244,18 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         watched = processes
         waiter.watch(processes.map(\.userfaultfd))
       }
-      let somethingCame = waiter.wait(timeoutNanoseconds: timeout, servedSomething: hasServed)
+      _ = waiter.wait(timeoutNanoseconds: timeout, servedSomething: hasServed) {
+        guard mayRelease else { return false }
+        Thread.yield()  // who was just served may be waiting for this processor
+        mayRelease = releaseStaging(limit: Self.releaseLimit)
+        return mayRelease
+      }
       faultLane.enter()
       defer { faultLane.leave() }
       ready.removeAll(keepingCapacity: true)
       for number in waiter.ready { ready.append(watched[number]) }
       var report = service.step(ready)
-      hasServed = report.events > 0
+      hasServed = report.events > report.queued  // who reads the disk for the others needs the processor more
       // Until a remover has run on, nothing can be installed; and one that removes without pause soon waits again. In between
       // is when faults are to be served, so they are tried before the next read lets it on.
       if report.removes > 0 {
@@ -266,23 +275,29 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         log.warning("tenant \(name): \(ProtocolError(failure).message)")
       }
       let releasable = memory.ledger.counts.releasable
-      if !somethingCame, releasable > 0 {
-        releaseStaging(limit: Self.releaseLimit)
-      } else if releasable >= Self.releaseThreshold {
-        releaseStaging(limit: Self.releasedBetweenFaults)
-      }
-      if report.waiting > 0 {
-        timeout = report.failure == nil ? Self.retryDelayNanoseconds : Self.failureDelayNanoseconds
-      } else {
-        let left = memory.ledger.counts.releasable
-        timeout = left == 0 ? nil : left >= Self.releaseThreshold ? 0 : Self.releaseDelayNanoseconds
-      }
+      if waiter.wasWoken || report.removes > 0 { mayRelease = true }
+      if releasable >= Self.releaseBound { _ = releaseStaging(limit: Self.releasedBetweenFaults) }
+      expectRelease(releasable > 0)
+      timeout =
+        report.waiting == 0
+        ? nil : report.failure == nil ? Self.retryDelayNanoseconds : Self.failureDelayNanoseconds
     }
   }
 
-  private func releaseStaging(limit: Int) {
-    do throws(PortFailure) { _ = try memory.releaseStaging(limit: limit) } catch {
+  /// - Returns: false where there is nothing to give back.
+  private func releaseStaging(limit: Int) -> Bool {
+    do throws(PortFailure) { return try memory.releaseRun(limit: limit) > 0 } catch {
       log.warning("tenant \(name): \(ProtocolError(error).message)")
+      return true
+    }
+  }
+
+  /// A timer of the faults thread's own would have to be set and stopped for each fault, which takes as long as serving it.
+  private func expectRelease(_ isExpected: Bool) {
+    if expectsRelease.load(ordering: .relaxed) == isExpected { return }
+    monitor.withLock {
+      expectsRelease.store(isExpected, ordering: .relaxed)
+      if isExpected { monitor.wakeAll() }
     }
   }
 

@@ -28,6 +28,8 @@ package protocol Gate: Sendable {
   func unlockShared()
   func lockExclusive()
   func unlockExclusive()
+  /// Whether somebody waits for it: who holds it can let it go early.
+  var isWanted: Bool { get }
 }
 
 extension Gate {

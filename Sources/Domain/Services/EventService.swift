@@ -20,6 +20,8 @@ package protocol FileFaultQueue<Process> {
 package struct EventStep<Process: MonitoredProcess>: Sendable {
   package var events = 0
   package var removes = 0
+  /// Faults that were handed to who waits for the disk.
+  package var queued = 0
   /// Faults that wait for another try.
   package var waiting = 0
   /// Forked, and served from now on.
@@ -125,7 +127,7 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
     switch outcome {
     case .served, .unreadable: break
     case .retryLater: keep(fault)
-    case .needsFile: if !files.offer(fault) { keep(fault) }
+    case .needsFile: if files.offer(fault) { report.queued += 1 } else { keep(fault) }
     case .processGone: report.processGone = fault.process
     case .outside(let address): report.outsideAddress = address
     case .failed(let failure):

@@ -17,6 +17,8 @@ package final class SimulatedGate: Gate, @unchecked Sendable {  // belongs to wh
 
   package var isFree: Bool { sharedHolds == 0 && exclusiveHolds == 0 && queue.isEmpty }
 
+  package var isWanted: Bool { !queue.isEmpty }
+
   package func lockShared() { lock(Ticket(isExclusive: false)) }
   package func lockExclusive() { lock(Ticket(isExclusive: true)) }
 
