@@ -98,7 +98,9 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   /// The next windows with staged pages.
   private func stagedWindows(_ count: Int, limit: Int) -> [PageRange] {
     var windows: [PageRange] = []
-    while windows.count < count, let window = stagedWindow(from: windows.last?.upperBound ?? stagingCursor, limit: limit) {
+    while windows.count < count {
+      let start = windows.last?.upperBound ?? stagingCursor
+      guard let window = stagedWindow(from: start, limit: limit) else { break }
       windows.append(window)
     }
     return windows

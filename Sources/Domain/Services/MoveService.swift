@@ -165,7 +165,8 @@ package struct MoveService<Ports: TenantPorts> {
   package mutating func liftRemainingProtection() -> Bool {
     while !protectedWindows.isEmpty {
       do throws(PortFailure) { return try liftLeftProtection() } catch {
-        protectedWindows.removeLast()  // the range is not registered any more, or its process is dead: nothing is protected
+        // The range is not registered any more, or its process is dead: nothing is protected.
+        protectedWindows.removeLast()
       }
     }
     return true
