@@ -68,13 +68,14 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
     let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
     // While faults come, one processor is theirs. Where none do, two who meet seldom wait little for each other.
-    let windows = stagedWindows(limit < sizer.largest ? 1 : 2 * Self.windowsPerHand, limit: limit)
+    var windows = stagedWindows(limit < sizer.largest ? 1 : 2 * Self.windowsPerHand, limit: limit)
     guard !windows.isEmpty else {
       phase = .file
       return .again
     }
-    let most = min(windows.reduce(0) { $0 + $1.count }, memory.ledger.counts.staged)
-    guard hasRoom(for: most, fromFile: false) else { return try waitForRoom() }
+    func most() -> Int { min(windows.reduce(0) { $0 + $1.count }, memory.ledger.counts.staged) }
+    if windows.count > 1, !hasRoom(for: most(), fromFile: false) { windows = [windows[0]] }
+    guard windows.count > 1 || hasRoom(for: most(), fromFile: false) else { return try waitForRoom() }
     let (returns, half) = (returns, (windows.count + 1) / 2)
     let (mine, others) = (windows[..<half], windows[half...])
     var outcomes: [PageReturn<Ports>.Outcome] = []
@@ -119,12 +120,14 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
 
   private mutating func installFromFile() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
-    guard hasRoom(for: min(memory.map.geometry.hugePagePages, memory.ledger.counts.file), fromFile: true) else {
-      return try waitForRoom()
-    }
+    // Also for what is under way: who looked before it is there would give the same room away twice.
+    let wanted = memory.map.geometry.hugePagePages * (file.readsUnderWay + 1)
+    let mayStart = hasRoom(for: min(wanted, memory.ledger.counts.file), fromFile: true)
+    guard mayStart || file.readsUnderWay > 0 else { return try waitForRoom() }
+    shortage = nil
     let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
     // While faults come, one processor is theirs.
-    switch file.step(by: process, limit: limit, readersInstall: limit == sizer.largest) {
+    switch file.step(by: process, limit: limit, readersInstall: limit == sizer.largest, mayStart: mayStart) {
     case .again: return .again
     case .stopped(let stop): return try next(after: stop)
     case .noBuffer: return .retryAfter(nanoseconds: RetryDelay.slot)

@@ -18,6 +18,8 @@ struct FileReturn<Ports: TenantPorts> {
   private var cursor = SwapSlot(0)
   /// What was read, and is not installed yet.
   private var left: Completion?
+  /// Reads whose pages may not be in the guest yet.
+  private(set) var readsUnderWay = 0
 
   init(memory: TenantMemory<Ports>) { self.memory = memory }
 
@@ -37,11 +39,15 @@ struct FileReturn<Ports: TenantPorts> {
   /// - Parameters:
   ///   - limit: how many pages are installed in one hold of the gate.
   ///   - readersInstall: whether who reads installs; else who calls does.
-  mutating func step(by process: Ports.Process, limit: Int, readersInstall: Bool) -> Outcome {
-    let buffer = memory.ports.readAhead.takeBuffer()
+  ///   - mayStart: whether there is room for another read's pages; else some are under way.
+  mutating func step(
+    by process: Ports.Process, limit: Int, readersInstall: Bool, mayStart: Bool
+  ) -> Outcome {
+    let buffer = mayStart ? memory.ports.readAhead.takeBuffer() : nil
     if let buffer {
       if let run = memory.ledger.pinNextFileRun(from: cursor, limit: buffer.capacityPages) {
         cursor = run.slots.upperBound
+        readsUnderWay += 1
         let memory = memory
         memory.ports.readAhead.start(run, into: buffer) { read in
           guard readersInstall else { return read }
@@ -72,7 +78,8 @@ struct FileReturn<Ports: TenantPorts> {
     return .again
   }
 
-  private func end(_ read: Completion) {
+  private mutating func end(_ read: Completion) {
+    readsUnderWay -= 1
     ReadInstall(memory, read).distrustRest()
     memory.ledger.unpin(read.run.slots)
     memory.ports.readAhead.giveBack(read.buffer)
