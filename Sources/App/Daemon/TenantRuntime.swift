@@ -234,7 +234,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     var ready: [UserfaultProcess] = []
     var timeout: UInt64?
     var hasServed = false
-    var mayRelease = false
+    var pace = ReleasePace()
     let log = Log.Limited(log)
     Thread.askForShortSlices()
     waitUntilOpen()
@@ -245,10 +245,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         waiter.watch(processes.map(\.userfaultfd))
       }
       _ = waiter.wait(timeoutNanoseconds: timeout, servedSomething: hasServed) {
-        guard mayRelease else { return false }
-        Thread.yield()  // who was just served may be waiting for this processor
-        mayRelease = releaseStaging(limit: Self.releaseLimit)
-        return mayRelease
+        pace.takeRun() && releaseStaging(limit: Self.releaseLimit)
       }
       faultLane.enter()
       defer { faultLane.leave() }
@@ -275,7 +272,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         log.warning("tenant \(name): \(ProtocolError(failure).message)")
       }
       let releasable = memory.ledger.counts.releasable
-      if waiter.wasWoken || report.removes > 0 { mayRelease = true }
+      pace.stepped(
+        events: report.events - report.removes, isCalled: waiter.wasWoken || report.removes > 0, releasable: releasable)
       if releasable >= Self.releaseBound { _ = releaseStaging(limit: Self.releasedBetweenFaults) }
       expectRelease(releasable > 0)
       timeout =
