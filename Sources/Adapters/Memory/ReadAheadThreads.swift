@@ -18,7 +18,6 @@ package final class ReadAheadThreads: ReadAhead, @unchecked Sendable {
   private struct Request: Sendable {
     let run: FileRun
     let buffer: LockedBuffer
-    let then: @Sendable (ReadCompletion<LockedBuffer>) -> ReadCompletion<LockedBuffer>
   }
 
   private struct Worker {
@@ -28,9 +27,9 @@ package final class ReadAheadThreads: ReadAhead, @unchecked Sendable {
   }
 
   /// One being installed, the others being read or waiting.
-  private static let buffersPerTenant = 6
+  private static let buffersPerTenant = 5
   /// While one hashes, and while the disk's queue would be empty between two reads, another reads.
-  private static let readers = 3
+  private static let readers = 2
   private static let smallBufferPages = 16
 
   package init(file: SwapFileStore, budget: LockedMemory, geometry: PageGeometry, hasher: PageHasher)
@@ -68,12 +67,9 @@ package final class ReadAheadThreads: ReadAhead, @unchecked Sendable {
 
   package func giveBack(_ buffer: LockedBuffer) { free.append(buffer) }
 
-  package func start(
-    _ run: FileRun, into buffer: LockedBuffer,
-    then: @escaping @Sendable (ReadCompletion<LockedBuffer>) -> ReadCompletion<LockedBuffer> = { $0 }
-  ) {
+  package func start(_ run: FileRun, into buffer: LockedBuffer) {
     underWay += 1
-    let request = Request(run: run, buffer: buffer, then: then)
+    let request = Request(run: run, buffer: buffer)
     if startWorker(), let worker, worker.requests.offer(request) { return }
     // No thread to be had: read it here. Slower, and right.
     spareCompletions.append(Self.read(request, from: file))
@@ -121,8 +117,8 @@ package final class ReadAheadThreads: ReadAhead, @unchecked Sendable {
       for piece in run.pieces {
         request.buffer.computeChecksums(run.index(of: piece.lowerBound)..<run.index(of: piece.upperBound))
       }
-      return request.then(ReadCompletion(run: run, buffer: request.buffer, failure: nil))
-    } catch { return request.then(ReadCompletion(run: run, buffer: request.buffer, failure: error)) }
+      return ReadCompletion(run: run, buffer: request.buffer, failure: nil)
+    } catch { return ReadCompletion(run: run, buffer: request.buffer, failure: error) }
   }
 
   /// Nothing is under way: threads, buffers and budget are given back.

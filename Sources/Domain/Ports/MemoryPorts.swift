@@ -73,11 +73,7 @@ package protocol ReadAhead: Sendable {
   /// A free buffer within the memory-locking budget; nil while all are in use.
   func takeBuffer() -> Buffer?
   /// Fills the buffer's first pages with the run's slots. What comes of those that are not wanted does not matter.
-  ///
-  /// - Parameter then: what is done with it before it counts as complete, by whoever has read.
-  func start(
-    _ run: FileRun, into buffer: Buffer,
-    then: @escaping @Sendable (ReadCompletion<Buffer>) -> ReadCompletion<Buffer>)
+  func start(_ run: FileRun, into buffer: Buffer)
   /// Waits for a started read; nil when none is under way.
   func nextCompletion() -> ReadCompletion<Buffer>?
   func giveBack(_ buffer: Buffer)
@@ -89,7 +85,6 @@ package struct ReadCompletion<Buffer: ReadBuffer>: Sendable {
   package let run: FileRun
   package let buffer: Buffer
   package let failure: PortFailure?
-  var progress = ReadProgress()
 
   package init(run: FileRun, buffer: Buffer, failure: PortFailure?) {
     self.run = run

@@ -120,14 +120,12 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
 
   private mutating func installFromFile() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
-    // Also for what is under way: who looked before it is there would give the same room away twice.
-    let wanted = memory.map.geometry.hugePagePages * (file.readsUnderWay + 1)
-    let mayStart = hasRoom(for: min(wanted, memory.ledger.counts.file), fromFile: true)
-    guard mayStart || file.readsUnderWay > 0 else { return try waitForRoom() }
-    shortage = nil
     let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
-    // While faults come, one processor is theirs.
-    switch file.step(by: process, limit: limit, readersInstall: limit == sizer.largest, mayStart: mayStart) {
+    let hands = limit < sizer.largest ? 1 : 2  // while faults come, one processor is theirs
+    guard hasRoom(for: min(hands * limit, memory.ledger.counts.file), fromFile: true) else {
+      return try waitForRoom()
+    }
+    switch file.step(by: process, limit: limit, hands: hands) {
     case .again: return .again
     case .stopped(let stop): return try next(after: stop)
     case .noBuffer: return .retryAfter(nanoseconds: RetryDelay.slot)

@@ -1,5 +1,5 @@
-/// Brings pages back from the swap file, in file order: reads ahead, and installs what was found right. Who has read installs,
-/// while nothing stands in the way; so the disk and all processors are busy, and nobody waits for anybody.
+/// Brings pages back from the swap file, in file order: reads ahead, and installs what was found right, by two pairs of hands
+/// where there are two reads to be installed.
 struct FileReturn<Ports: TenantPorts> {
   private typealias Completion = ReadCompletion<Ports.File.Buffer>
 
@@ -16,10 +16,8 @@ struct FileReturn<Ports: TenantPorts> {
   private(set) var pages = 0
   private let memory: TenantMemory<Ports>
   private var cursor = SwapSlot(0)
-  /// What was read, and is not installed yet.
-  private var left: Completion?
-  /// Reads whose pages may not be in the guest yet.
-  private(set) var readsUnderWay = 0
+  /// What was read and is being installed.
+  private var reads: [ReadInstall<Ports>] = []
 
   init(memory: TenantMemory<Ports>) { self.memory = memory }
 
@@ -28,96 +26,107 @@ struct FileReturn<Ports: TenantPorts> {
 
   /// Gives up what was read ahead.
   mutating func abort() {
-    while let late = left ?? memory.ports.readAhead.nextCompletion() {
-      (left, pages) = (nil, pages + late.progress.pages)
-      end(late)
-    }
+    while let late = memory.ports.readAhead.nextCompletion() { reads.append(ReadInstall(memory, late)) }
+    while !reads.isEmpty { endRead(0) }
   }
 
-  /// Starts a read, or settles one.
-  ///
   /// - Parameters:
-  ///   - limit: how many pages are installed in one hold of the gate.
-  ///   - readersInstall: whether who reads installs; else who calls does.
-  ///   - mayStart: whether there is room for another read's pages; else some are under way.
-  mutating func step(
-    by process: Ports.Process, limit: Int, readersInstall: Bool, mayStart: Bool
-  ) -> Outcome {
-    let buffer = mayStart ? memory.ports.readAhead.takeBuffer() : nil
-    if let buffer {
-      if let run = memory.ledger.pinNextFileRun(from: cursor, limit: buffer.capacityPages) {
-        cursor = run.slots.upperBound
-        readsUnderWay += 1
-        let memory = memory
-        memory.ports.readAhead.start(run, into: buffer) { read in
-          guard readersInstall else { return read }
-          return ReadInstall(memory, read).installed(by: process, limit: limit)
-        }
-        return .again
+  ///   - limit: how many pages of a read are installed in one hold of the gate.
+  ///   - hands: how many reads are installed at the same time, one or two.
+  mutating func step(by process: Ports.Process, limit: Int, hands: Int) -> Outcome {
+    let wantsBuffer = !readAhead()
+    while reads.count < hands, let completion = memory.ports.readAhead.nextCompletion() {
+      reads.append(ReadInstall(memory, completion))
+    }
+    guard !reads.isEmpty else { return wantsBuffer ? .noBuffer : .nothingLeft }
+    var (first, second) = (reads[0], reads.count > 1 && hands > 1 ? reads[1] : nil)
+    if let other = second {
+      let (mine, others) = memory.ports.helper.both {
+        first.installed(by: process, limit: limit)
+      } _: {
+        other.installed(by: process, limit: limit)
       }
-      memory.ports.readAhead.giveBack(buffer)
+      (first, second) = (mine, others)
+    } else {
+      first = first.installed(by: process, limit: limit)
     }
-    guard var read = left ?? memory.ports.readAhead.nextCompletion() else {
-      return buffer == nil ? .noBuffer : .nothingLeft
-    }
-    // The first time it is settled for what its reader has done.
-    if left != nil || read.progress.next == .again {
-      read = ReadInstall(memory, read).installed(by: process, limit: limit)
-    }
-    if case .isWrong(let page, let slot) = read.progress.next {
-      read = ReadInstall(memory, read).reread(page, slot, by: process)
-    }
-    pages += read.progress.pages
-    read.progress.pages = 0
-    left = read
-    if case .stopped(let stop) = read.progress.next { return .stopped(stop) }
-    if read.progress.next == .allSeen {
-      left = nil
-      end(read)
-    }
-    return .again
+    reads[0] = first
+    if let second { reads[1] = second }
+    // From behind: what is at its end leaves.
+    var stop: InstallResult.Stop?
+    for number in (0..<(second == nil ? 1 : 2)).reversed() { stop = settle(number, by: process) ?? stop }
+    return stop.map { .stopped($0) } ?? .again
   }
 
-  private mutating func end(_ read: Completion) {
-    readsUnderWay -= 1
-    ReadInstall(memory, read).distrustRest()
-    memory.ledger.unpin(read.run.slots)
-    memory.ports.readAhead.giveBack(read.buffer)
+  /// - Returns: what stands in the way of installing the rest.
+  private mutating func settle(_ number: Int, by process: Ports.Process) -> InstallResult.Stop? {
+    pages += reads[number].takeCount()
+    switch reads[number].next {
+    case .again: return nil
+    case .stopped(let stop): return stop
+    case .isWrong(let page, let slot):
+      let stop = reads[number].reread(page, slot, by: process)
+      pages += reads[number].takeCount()
+      return stop
+    case .allSeen:
+      endRead(number)
+      return nil
+    }
+  }
+
+  /// - Returns: false when there is more to read, and no buffer for it.
+  private mutating func readAhead() -> Bool {
+    while let buffer = memory.ports.readAhead.takeBuffer() {
+      guard let run = memory.ledger.pinNextFileRun(from: cursor, limit: buffer.capacityPages) else {
+        memory.ports.readAhead.giveBack(buffer)
+        return true
+      }
+      memory.ports.readAhead.start(run, into: buffer)
+      cursor = run.slots.upperBound
+    }
+    return false
+  }
+
+  private mutating func endRead(_ number: Int) {
+    var read = reads.remove(at: number)
+    read.distrustRest()
+    memory.ledger.unpin(read.completion.run.slots)
+    memory.ports.readAhead.giveBack(read.completion.buffer)
   }
 }
 
-/// How far what was read has come on its way into the guest.
-package struct ReadProgress: Sendable {
-  enum Next: Equatable, Sendable {
+/// What one read has brought, on its way into the guest.
+struct ReadInstall<Ports: TenantPorts>: Sendable {
+  enum Next: Sendable {
     case again
     case allSeen
     case stopped(InstallResult.Stop)
-    /// A page that is to be read again by itself.
     case isWrong(PageIndex, SwapSlot)
   }
 
-  /// The place in the read of the first page that is not installed yet.
-  var index = 0
-  /// How many were installed, since somebody has counted them.
-  var pages = 0
-  var next = Next.again
-}
-
-/// Installs what one read has brought.
-private struct ReadInstall<Ports: TenantPorts> {
+  let completion: ReadCompletion<Ports.File.Buffer>
+  /// What comes after the last step.
+  private(set) var next = Next.again
   private let memory: TenantMemory<Ports>
-  private var read: ReadCompletion<Ports.File.Buffer>
+  /// The place in the read of the first page that is not installed yet.
+  private var index = 0
+  private var count = 0
 
-  init(_ memory: TenantMemory<Ports>, _ read: ReadCompletion<Ports.File.Buffer>) {
-    (self.memory, self.read) = (memory, read)
+  init(_ memory: TenantMemory<Ports>, _ completion: ReadCompletion<Ports.File.Buffer>) {
+    (self.memory, self.completion) = (memory, completion)
+  }
+
+  /// How many pages have been installed since this was last asked.
+  mutating func takeCount() -> Int {
+    defer { count = 0 }
+    return count
   }
 
   /// Slots that were read wrong are not trusted again, even where nobody has looked at what was read.
-  func distrustRest() {
-    var index = read.progress.index
-    while let piece = read.run.nextPiece(from: index) {
+  mutating func distrustRest() {
+    while let piece = completion.run.nextPiece(from: index) {
       distrustIfWrong(piece)
-      index = read.run.index(of: piece.upperBound)
+      index = completion.run.index(of: piece.upperBound)
     }
   }
 
@@ -129,39 +138,33 @@ private struct ReadInstall<Ports: TenantPorts> {
   }
 
   private func isRight(_ slot: SwapSlot, of page: PageIndex) -> Bool {
-    read.failure == nil
-      && read.buffer.checksum(at: read.run.index(of: slot)) == memory.ledger.checksum(of: page)
-  }
-
-  /// As far as nothing stands in the way.
-  func installed(by process: Ports.Process, limit: Int) -> ReadCompletion<Ports.File.Buffer> {
-    var rest = self
-    repeat {
-      let next = memory.ports.gate.shared { rest.install(by: process, limit: limit) }
-      rest.read.progress.next = next
-    } while rest.read.progress.next == .again
-    return rest.read
+    completion.failure == nil
+      && completion.buffer.checksum(at: completion.run.index(of: slot)) == memory.ledger.checksum(of: page)
   }
 
   /// Pages are looked up again under the gate: they may have come back, or been removed, while the disk was at work.
   ///
   /// What has come back by faults meanwhile is passed over: else faults that follow each other are never caught up with.
   /// (Should one of these pages be in the file again, it is found in the next round.)
-  private mutating func install(by process: Ports.Process, limit: Int) -> ReadProgress.Next {
-    let end = read.progress.pages + limit
-    while let piece = read.run.nextPiece(from: read.progress.index) {
-      if read.progress.pages >= end { return .again }
+  func installed(by process: Ports.Process, limit: Int) -> Self {
+    var read = self
+    read.next = memory.ports.gate.shared { read.install(by: process, limit: limit) }
+    return read
+  }
+
+  private mutating func install(by process: Ports.Process, limit: Int) -> Next {
+    while let piece = completion.run.nextPiece(from: index) {
+      if count >= limit { return .again }
       guard let (first, found) = memory.ledger.nextInFile(piece) else {
         distrustIfWrong(piece)
-        read.progress.index = read.run.index(of: piece.upperBound)
+        index = completion.run.index(of: piece.upperBound)
         continue
       }
       distrustIfWrong(piece.lowerBound..<first)
-      read.progress.index = read.run.index(of: first)
-      let run = installable(found, from: first, limit: end - read.progress.pages)
+      index = completion.run.index(of: first)
+      let run = installable(found, from: first, limit: limit - count)
       if run.isEmpty { return .isWrong(found.lowerBound, first) }
-      let source = PageSource.buffer(read.buffer, index: read.progress.index)
-      if let stop = install(run, from: source, by: process) { return .stopped(stop) }
+      if let stop = install(run, from: .buffer(completion.buffer, index: index), by: process) { return .stopped(stop) }
     }
     return .allSeen
   }
@@ -176,29 +179,25 @@ private struct ReadInstall<Ports: TenantPorts> {
   }
 
   /// Reads one slot again by itself; a page that can't be read is recorded as such, and passed over.
-  func reread(_ page: PageIndex, _ slot: SwapSlot, by process: Ports.Process) -> ReadCompletion<Ports.File.Buffer> {
+  mutating func reread(_ page: PageIndex, _ slot: SwapSlot, by process: Ports.Process) -> InstallResult.Stop? {
     let buffer = memory.ports.readAhead.spareBuffer
     let outcome = memory.readVerified(slot, of: page, into: buffer)
-    var rest = self
-    memory.ports.gate.shared {
-      rest.read.progress.next = .again
+    return memory.ports.gate.shared {
       memory.ledger.distrust(slot, of: page)  // reading it together with others went wrong
       let record = memory.ledger.record(of: page)
       guard record.slot == slot, record.state == .file || record.state == .unreadable else {
-        rest.read.progress.index += 1
-        return
+        index += 1
+        return nil
       }
       guard outcome != .wrong else {
         if memory.ledger.pageUnreadable(page, slot: slot) {
           for process in memory.ports.processes { _ = process.poison(page) }
         }
-        rest.read.progress.index += 1
-        return
+        index += 1
+        return nil
       }
-      let stop = rest.install(page..<(page + 1), from: .buffer(buffer, index: 0), by: process)
-      if let stop { rest.read.progress.next = .stopped(stop) }
+      return install(page..<(page + 1), from: .buffer(buffer, index: 0), by: process)
     }
-    return rest.read
   }
 
   /// To be called under the shared gate.
@@ -206,8 +205,8 @@ private struct ReadInstall<Ports: TenantPorts> {
     _ run: PageRange, from source: PageSource<Ports.File.Buffer>, by process: Ports.Process
   ) -> InstallResult.Stop? {
     let outcome = PageReturn(memory: memory).install(run, from: source, by: process)
-    read.progress.index += outcome.pages
-    read.progress.pages += outcome.pages
+    index += outcome.pages
+    count += outcome.pages
     return outcome.stop
   }
 }

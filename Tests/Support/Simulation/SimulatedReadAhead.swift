@@ -5,9 +5,8 @@ package final class SimulatedReadAhead: ReadAhead, @unchecked Sendable {  // bel
   private struct Started {
     let run: FileRun
     let buffer: SimulatedBuffer
-    let then: (ReadCompletion<SimulatedBuffer>) -> ReadCompletion<SimulatedBuffer>
     /// How the read ended, where it took place at once.
-    var outcome: ReadCompletion<SimulatedBuffer>?
+    var outcome: PortFailure??
   }
 
   private let kernel: SimulatedKernel
@@ -34,27 +33,22 @@ package final class SimulatedReadAhead: ReadAhead, @unchecked Sendable {  // bel
     return free.popLast()
   }
 
-  package func start(
-    _ run: FileRun, into buffer: SimulatedBuffer,
-    then: @escaping @Sendable (ReadCompletion<SimulatedBuffer>) -> ReadCompletion<SimulatedBuffer>
-  ) {
+  package func start(_ run: FileRun, into buffer: SimulatedBuffer) {
     kernel.enter("readAhead.start(\(run.pieces.map(\.text).joined(separator: ", ")))")
     if run.slots.count > buffer.capacityPages { kernel.fail("\(run.slots.text) does not fit into its buffer") }
     for piece in run.pieces { file.begin(piece) }
     let isEarly = kernel.random.chance(perMille: 500)
-    var new = Started(run: run, buffer: buffer, then: then)
-    if isEarly { new.outcome = read(new) }
-    started.append(new)
+    started.append(Started(run: run, buffer: buffer, outcome: isEarly ? .some(read(run, into: buffer)) : nil))
   }
 
   package func nextCompletion() -> ReadCompletion<SimulatedBuffer>? {
     kernel.enterBlocking("readAhead.nextCompletion")
     guard !started.isEmpty else { return nil }
     let read = started.remove(at: kernel.random.below(started.count))
-    let outcome = read.outcome ?? self.read(read)
+    let failure = read.outcome ?? self.read(read.run, into: read.buffer)
     kernel.perhapsYield()
     for piece in read.run.pieces { file.end(piece) }
-    return outcome
+    return ReadCompletion(run: read.run, buffer: read.buffer, failure: failure)
   }
 
   package func giveBack(_ buffer: SimulatedBuffer) {
@@ -64,10 +58,8 @@ package final class SimulatedReadAhead: ReadAhead, @unchecked Sendable {  // bel
     free.append(buffer)
   }
 
-  private func read(_ read: Started) -> ReadCompletion<SimulatedBuffer> {
-    do throws(PortFailure) { try file.fill(read.buffer, from: read.run) } catch {
-      return read.then(ReadCompletion(run: read.run, buffer: read.buffer, failure: error))
-    }
-    return read.then(ReadCompletion(run: read.run, buffer: read.buffer, failure: nil))
+  private func read(_ run: FileRun, into buffer: SimulatedBuffer) -> PortFailure? {
+    do throws(PortFailure) { try file.fill(buffer, from: run) } catch { return error }
+    return nil
   }
 }
