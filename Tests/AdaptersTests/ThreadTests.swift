@@ -1,6 +1,14 @@
+import Glibc
+import Synchronization
 import Testing
 
 @testable import Adapters
+
+private final class Flag: Sendable {
+  private let value = Atomic(false)
+  var isSet: Bool { value.load(ordering: .acquiring) }
+  func set() { value.store(true, ordering: .releasing) }
+}
 
 @Suite struct ThreadTests {
   private static var slice: String? {
@@ -17,5 +25,30 @@ import Testing
     }
     #expect(asked.wait() == "100000")
     #expect(before != "100000" && Self.slice == before)
+  }
+
+  @Test("a helper works at the same time, but while faults come: then who asks does all")
+  func helper() {
+    let helper = HelperThread()
+    /// Whether the second half began before the first one had ended.
+    func isShared(_ patienceInLooks: Int) -> Bool {
+      let hasBegun = Flag()
+      let (saw, _) = helper.both { () -> Bool in
+        for _ in 0..<patienceInLooks where !hasBegun.isSet { usleep(1000) }
+        return hasBegun.isSet
+      } _: {
+        hasBegun.set()
+      }
+      #expect(hasBegun.isSet)
+      return saw
+    }
+    let longPatience = 30_000
+    #expect(isShared(longPatience))
+    helper.activity.note()
+    #expect(!isShared(20))
+    #expect(isShared(longPatience), "the faults have ended")
+    helper.end()
+    #expect(isShared(longPatience), "the next work starts the thread anew")
+    helper.end()
   }
 }

@@ -1,4 +1,18 @@
 internal import Domain
+internal import Synchronization
+
+/// Whether any tenant's faults are being served: who waits for one needs a processor, too.
+package final class FaultActivity: Sendable {
+  private let count = Atomic(0)
+
+  package init() {}
+
+  /// Some have just been served.
+  package func note() { count.add(1, ordering: .relaxed) }
+
+  /// Grows with each note.
+  var notes: Int { count.load(ordering: .relaxed) }
+}
 
 /// A thread that takes the second half of a job's steps over; it exists while a job runs.
 package final class HelperThread: Helper, @unchecked Sendable {  // its fields are guarded by `monitor`
@@ -11,17 +25,22 @@ package final class HelperThread: Helper, @unchecked Sendable {  // its fields a
   private let monitor = Monitor()
   private var work = Work.none
   private var isEnding = false
-  /// Of who asks, who is one thread at a time.
+  package let activity: FaultActivity
+  // Of who asks, who is one thread at a time.
   private var thread: Thread?
+  private var seenNotes = 0
 
-  package init() {}
+  /// - Parameter activity: while faults come, of whatever tenant, all work is left to who asks.
+  package init(activity: FaultActivity = FaultActivity()) { self.activity = activity }
 
   deinit { end() }
 
   package func both<First, Second: Sendable>(
     _ first: () -> First, _ second: @escaping @Sendable () -> Second
   ) -> (First, Second) {
-    guard start() else { return (first(), second()) }
+    let notes = activity.notes
+    defer { seenNotes = notes }
+    guard notes == seenNotes, start() else { return (first(), second()) }
     let outcome = Outcome<Second>()
     monitor.withLock {
       work = .waiting { outcome.value = second() }

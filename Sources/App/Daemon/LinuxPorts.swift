@@ -14,7 +14,7 @@ struct LinuxPorts: TenantPorts {
   let mappingSearch: MappingSearch
   let freezer: TenantFreezer
   let headroom: TenantHeadroom
-  let helper = HelperThread()
+  let helper: HelperThread
   let clock = SystemClock()
   let holdings: TenantHoldings
 
@@ -35,6 +35,7 @@ struct LinuxPorts: TenantPorts {
     let limits: ConfiguredLimits
     let log: Log
     let headroom = DaemonHeadroom()
+    let faultActivity = FaultActivity()
   }
 
   /// - Parameters:
@@ -46,6 +47,7 @@ struct LinuxPorts: TenantPorts {
     attachment: Attachment? = nil, kept: TenantHoldings.Kept? = nil
   ) throws(SystemError) {
     self.holdings = holdings
+    helper = HelperThread(activity: shared.faultActivity)
     if let kept {
       table = try PageTables(adopting: kept.tables, pageCount: map.pageCount, geometry: shared.geometry)
     } else {

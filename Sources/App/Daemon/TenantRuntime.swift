@@ -252,6 +252,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       ready.removeAll(keepingCapacity: true)
       for number in waiter.ready { ready.append(watched[number]) }
       var report = service.step(ready)
+      if report.events > report.removes { memory.ports.helper.activity.note() }
       hasServed = report.events > report.queued  // who reads the disk for the others needs the processor more
       // Until a remover has run on, nothing can be installed; and one that removes without pause soon waits again. In between
       // is when faults are to be served, so they are tried before the next read lets it on.
