@@ -1,4 +1,4 @@
-/// How much memory swap-in may lock for what it reads ahead.
+/// How much memory may be locked for what is read ahead by swap-in, and for what jobs copy through.
 ///
 /// The budget is the smaller of 16 MiB and RLIMIT_MEMLOCK.
 package struct PrefetchBudget: Equatable, Sendable {

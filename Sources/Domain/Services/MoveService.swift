@@ -1,7 +1,7 @@
 /// Moves everything resident into staging memory, window by window (`WindowMove`), by two pairs of hands.
 ///
-/// Memory: a window is copied before it is punched, so the machine must have one window more for an instant; after that
-/// it has what it had. The charges move, though: from the tenant's control group (which is relieved) to the daemon's own.
+/// Memory: a window is copied before it is punched, so the machine must have one window more for each pair of hands, for an
+/// instant; after that it has what it had. The charges move, though: from the tenant's control group (which is relieved) to the daemon's own.
 /// So what must have room is the machine and the daemon's group, for each window anew; the tenant's never. Where both are
 /// under one limit, that counts a window as lost which the punch gives back: on the safe side. Without room the move ends
 /// with what it has, and the windows that are left stay resident.
