@@ -24,7 +24,7 @@ import Testing
       self.staging = staging
       file = try SwapFileStore(
         directory: "/dev/shm", geometry: Machinery.geometry, staging: staging, floor: FreeDiskFloor(bytes: 0))
-      _ = try file.write((0..<slotCount).map { PageIndex($0) }, to: slots(0, slotCount))
+      _ = try file.put((0..<slotCount).map { PageIndex($0) }, to: slots(0, slotCount))
       budgetBytes = buffers * bufferBytes
       budget = LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: UInt64(budgetBytes)))
       ahead = try ReadAheadThreads(file: file, budget: budget, geometry: Machinery.geometry, hasher: testHasher)

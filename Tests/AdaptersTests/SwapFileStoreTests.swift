@@ -91,14 +91,14 @@ private final class Mount {
   func roundTrip(directory: String) throws {
     let fixture = try Fixture(directory)
     let scattered = [5, 6, 7, 63, 0, 1, 20, 22, 21, 40]
-    _ = try fixture.store.write(scattered.map { PageIndex($0) }, to: slots(3, 13))
-    _ = try fixture.store.write([PageIndex(33)], to: slots(0, 1))
+    _ = try fixture.store.put(scattered.map { PageIndex($0) }, to: slots(3, 13))
+    _ = try fixture.store.put([PageIndex(33)], to: slots(0, 1))
     try fixture.store.makeDurable()
     try fixture.check(3, holds: scattered)
     try fixture.check(0, holds: [33])
     try fixture.check(7, holds: [0, 1, 20])
     // A slot written anew holds the new page, its neighbours their own.
-    _ = try fixture.store.write([PageIndex(50)], to: slots(4, 5))
+    _ = try fixture.store.put([PageIndex(50)], to: slots(4, 5))
     try fixture.check(3, holds: [5, 50, 7])
   }
 
@@ -109,11 +109,11 @@ private final class Mount {
     let budget = LockedMemory(budget: PrefetchBudget(memoryLockLimitBytes: UInt64(bytes)))
     let fixture = try Fixture("/tmp", pageCount: 1030, budget: budget)
     let scattered = Array(stride(from: 5, to: 1029, by: 2))
-    let checksums = try fixture.store.write(scattered.map { PageIndex($0) }, to: slots(1, 513))
+    let checksums = try fixture.store.put(scattered.map { PageIndex($0) }, to: slots(1, 513))
     try fixture.check(1, holds: scattered)
     #expect(checksums == (try scattered.map { try fixture.staging.checksum(of: PageIndex($0)) }))
     // What the buffer held before is not written.
-    _ = try fixture.store.write([PageIndex(8), PageIndex(2)], to: slots(2, 4))
+    _ = try fixture.store.put([PageIndex(8), PageIndex(2)], to: slots(2, 4))
     try fixture.check(1, holds: [5, 8, 2, 11])
     #expect(budget.take(1) == false)
     fixture.staging.buffers.releaseLarge()
@@ -124,7 +124,7 @@ private final class Mount {
   func manyRuns(directory: String) throws {
     let fixture = try Fixture(directory, pageCount: 2100)
     let scattered = Array(stride(from: 0, to: 2100, by: 2))
-    _ = try fixture.store.write(scattered.map { PageIndex($0) }, to: slots(0, scattered.count))
+    _ = try fixture.store.put(scattered.map { PageIndex($0) }, to: slots(0, scattered.count))
     try fixture.store.makeDurable()
     try fixture.check(0, holds: Array(scattered[0..<512]))
     try fixture.check(scattered.count - 512, holds: Array(scattered.suffix(512)))
@@ -137,7 +137,7 @@ private final class Mount {
     let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     defer { rmdir(path) }
     let fixture = try Fixture(path)
-    _ = try fixture.store.write([PageIndex(0)], to: slots(0, 1))
+    _ = try fixture.store.put([PageIndex(0)], to: slots(0, 1))
     #expect(list(path).isEmpty)
     let file = try #require(fixture.file)
     let status = status(of: file)
@@ -154,7 +154,7 @@ private final class Mount {
     let fixture = try Fixture(directory)
     let failure = PortFailure(.readSwapFile, errorNumber: EIO)
     #expect(throws: failure) { try fixture.store.read(slots(0, 1), into: fixture.buffer) }
-    _ = try fixture.store.write((0..<4).map { PageIndex($0) }, to: slots(0, 4))
+    _ = try fixture.store.put((0..<4).map { PageIndex($0) }, to: slots(0, 4))
     #expect(throws: failure) { try fixture.store.read(slots(2, 6), into: fixture.buffer) }
     try fixture.check(2, holds: [2, 3])
     try fixture.store.truncate()
@@ -166,7 +166,7 @@ private final class Mount {
   func floor() throws {
     let full = try Fixture("/dev/shm", floor: FreeDiskFloor(bytes: .max))
     let failure = PortFailure(.checkFreeDisk, errorNumber: ENOSPC)
-    #expect(throws: failure) { try full.store.write([PageIndex(0)], to: slots(0, 1)) }
+    #expect(throws: failure) { try full.store.put([PageIndex(0)], to: slots(0, 1)) }
     #expect(status(of: try #require(full.file)).st_size == 0)
   }
 
@@ -175,15 +175,15 @@ private final class Mount {
     let mount = try Mount(temporaryBytes: "1m")
     let fixture = try Fixture(mount.path, pageCount: 300)
     let failure = PortFailure(.checkFreeDisk, errorNumber: ENOSPC)
-    #expect(throws: failure) { try fixture.store.write((0..<257).map { PageIndex($0) }, to: slots(0, 257)) }
-    _ = try fixture.store.write((0..<256).map { PageIndex($0) }, to: slots(0, 256))
+    #expect(throws: failure) { try fixture.store.put((0..<257).map { PageIndex($0) }, to: slots(0, 257)) }
+    _ = try fixture.store.put((0..<256).map { PageIndex($0) }, to: slots(0, 256))
     try fixture.check(0, holds: Array(0..<256))
-    #expect(throws: failure) { try fixture.store.write([PageIndex(256)], to: slots(256, 257)) }
+    #expect(throws: failure) { try fixture.store.put([PageIndex(256)], to: slots(256, 257)) }
     // The usual floor is 5 % of it: 12.8 pages.
     try fixture.store.truncate()
     let usual = try Fixture(mount.path, pageCount: 300, floor: FreeDiskFloor(bytes: nil))
-    #expect(throws: failure) { try usual.store.write((0..<244).map { PageIndex($0) }, to: slots(0, 244)) }
-    _ = try usual.store.write((0..<243).map { PageIndex($0) }, to: slots(0, 243))
+    #expect(throws: failure) { try usual.store.put((0..<244).map { PageIndex($0) }, to: slots(0, 244)) }
+    _ = try usual.store.put((0..<243).map { PageIndex($0) }, to: slots(0, 243))
   }
 
   @Test(
@@ -197,10 +197,10 @@ private final class Mount {
     try #require(free > 100 && free < 1600)
     let fixture = try Fixture(mount.path, pageCount: free)
     #expect(throws: PortFailure(.writeSwapFile, errorNumber: ENOSPC)) {
-      _ = try fixture.store.write((0..<free).map { PageIndex($0) }, to: slots(0, free))
+      _ = try fixture.store.put((0..<free).map { PageIndex($0) }, to: slots(0, free))
     }
     try fixture.store.truncate()
-    _ = try fixture.store.write((0..<free / 2).map { PageIndex($0) }, to: slots(0, free / 2))
+    _ = try fixture.store.put((0..<free / 2).map { PageIndex($0) }, to: slots(0, free / 2))
     try fixture.store.makeDurable()
     try fixture.check(0, holds: Array(0..<100))
   }
@@ -213,8 +213,9 @@ private final class Mount {
     let fixture = try Fixture(mount.path)
     let file = try #require(fixture.file)
     #expect(fcntl(file.raw, F_GETFL) & O_DIRECT == 0, "who takes the file over goes by this")
+    try fixture.store.allocate(slots(0, 64))
     _ = try fixture.store.write((0..<64).map { PageIndex($0) }, to: slots(0, 64))
-    #expect(cachedPages(file, 64) == 64)
+    #expect(eventually { cachedPages(file, 64) == 64 })
     try fixture.store.makeDurable()
     #expect(cachedPages(file, 64) == 0)
     try fixture.check(0, holds: Array(0..<64))
@@ -226,7 +227,7 @@ private final class Mount {
     let file = try #require(fixture.file)
     // (In memory, the cache is the file; such filesystems have no block device, whose major number would not be 0.)
     guard fcntl(file.raw, F_GETFL) & O_DIRECT != 0, status(of: file).st_dev >> 8 & 0xFFF != 0 else { return }
-    _ = try fixture.store.write((0..<64).map { PageIndex($0) }, to: slots(0, 64))
+    _ = try fixture.store.put((0..<64).map { PageIndex($0) }, to: slots(0, 64))
     try fixture.check(0, holds: Array(0..<64))
     #expect(cachedPages(file, 64) == 0)
   }
@@ -249,5 +250,15 @@ private final class Mount {
     try SwapFileStore.probe("/dev/shm")
     // /proc can't hold files at all, whatever way they are made.
     #expect(throws: SystemError.self) { try SwapFileStore.probe("/proc") }
+  }
+}
+
+extension SwapFileStore {
+  /// The whole way.
+  func put(_ pages: [PageIndex], to slots: SlotRange) throws -> [PageChecksum] {
+    try allocate(slots)
+    let checksums = try write(pages, to: slots)
+    try makeDurable()
+    return checksums
   }
 }

@@ -14,6 +14,13 @@ package final class BareFile: Sendable {
     self.isDirect = isDirect && canBeDirect
   }
 
+  /// Takes the disk space for so many bytes, where the filesystem can.
+  func allocate(_ bytes: Int) throws(SystemError) {
+    if fallocate(file.raw, 0, 0, bytes) != 0, errno != EOPNOTSUPP {
+      throw SystemError("taking space for a file", errorNumber: errno)
+    }
+  }
+
   /// After this, what was written is on the disk, and the page cache holds none of it.
   package func settle() throws(SystemError) {
     guard !isDirect else { return }

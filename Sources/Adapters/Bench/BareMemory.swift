@@ -168,11 +168,18 @@ package final class BareMemory: @unchecked Sendable {  // threads work on ranges
 
   // MARK: The disk
 
+  package struct Writing: OptionSet, Sendable {
+    package let rawValue: Int
+    package init(rawValue: Int) { self.rawValue = rawValue }
+    /// In a huge page first, of which a disk makes less work than of many small ones.
+    package static let gathers = Self(rawValue: 1)
+    /// The file is given all of its space at once.
+    package static let allocates = Self(rawValue: 2)
+  }
+
   /// Writes staged pages one behind the other, and gives their memory back.
-  ///
-  /// - Parameter gathers: in a huge page first, of which a disk makes less work than of many small ones.
   package func write(
-    to file: BareFile, threads: Int, gathers: Bool, _ isPresent: @escaping @Sendable (Int) -> Bool
+    to file: BareFile, threads: Int, _ writing: Writing, _ isPresent: @escaping @Sendable (Int) -> Bool
   ) throws(SystemError) -> Cost {
     var starts = [0]
     for first in stride(from: 0, to: pageCount, by: windowPages) {
@@ -180,13 +187,14 @@ package final class BareMemory: @unchecked Sendable {  // threads work on ranges
     }
     let offsets = starts
     return try Cost.measure { () throws(SystemError) in
+      if writing.contains(.allocates) { try file.allocate(geometry.bytes(inPages: offsets[offsets.count - 1])) }
       _ = try measured(threads) { [self] (window, buffer) throws(SystemError) in
         var vectors = Self.runs(of: window, where: isPresent).map {
           iovec(iov_base: staged($0.lowerBound), iov_len: geometry.bytes(inPages: $0.count))
         }
         let first = offsets[window.lowerBound / windowPages]
         let bytes = vectors.reduce(0) { $0 + $1.iov_len }
-        if gathers {
+        if writing.contains(.gathers) {
           var place = buffer
           for vector in vectors {
             memcpy(place, vector.iov_base, vector.iov_len)

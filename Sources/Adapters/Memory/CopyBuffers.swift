@@ -36,22 +36,23 @@ package final class CopyBuffers: @unchecked Sendable {  // guarded by `lock`
   func with<Result>(
     pages: Int, for operation: PortOperation, _ body: (LockedBuffer) throws(PortFailure) -> Result
   ) throws(PortFailure) -> Result {
-    let buffer = try take(isLarge: pages > smallPages, operation)
+    let buffer = try take(pages: pages, for: operation)
     defer { giveBack(buffer) }
     return try body(buffer)
   }
 
-  private func take(isLarge: Bool, _ operation: PortOperation) throws(PortFailure) -> LockedBuffer {
+  /// The same, until `giveBack`.
+  func take(pages: Int, for operation: PortOperation) throws(PortFailure) -> LockedBuffer {
     lock.lock()
     defer { lock.unlock() }
-    if isLarge, let buffer = large.popLast() ?? makeLarge() { return buffer }
+    if pages > smallPages, let buffer = large.popLast() ?? makeLarge() { return buffer }
     if let buffer = small.popLast() { return buffer }
     do throws(SystemError) {
       return try LockedBuffer(pages: smallPages, geometry: geometry, hasher: hasher, isLocked: false)
     } catch { throw PortFailure(operation, errorNumber: ENOMEM) }
   }
 
-  private func giveBack(_ buffer: LockedBuffer) {
+  func giveBack(_ buffer: LockedBuffer) {
     lock.lock()
     defer { lock.unlock() }
     if buffer.capacityPages > smallPages { large.append(buffer) } else { small.append(buffer) }

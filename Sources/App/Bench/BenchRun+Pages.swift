@@ -132,14 +132,14 @@ extension BenchRun {
     let bare = guest.bare
     var reads: [Cost] = []
     var copies: [Cost] = []
-    for (way, isDirect, threads, gathers) in [
-      ("O_DIRECT 1", true, 1, false), ("O_DIRECT 2", true, 2, false), ("O_DIRECT 2, gathered", true, 2, true),
-      ("buffered 1", false, 1, false),
-    ] {
+    for (way, isDirect, threads, writing) in [
+      ("O_DIRECT 1", true, 1, []), ("O_DIRECT 2", true, 2, []), ("O_DIRECT 2, gathered", true, 2, .gathers),
+      ("O_DIRECT 2, gathered, space first", true, 2, [.gathers, .allocates]), ("buffered 1", false, 1, []),
+    ] as [(String, Bool, Int, BareMemory.Writing)] {
       let file = try BareFile(in: stage.swapDirectory, isDirect: isDirect)
       try bare.fillStaging()
       try limit("out-\(suffix)", way, pages: present) {
-        try bare.write(to: file, threads: threads, gathers: gathers, isPresent)
+        try bare.write(to: file, threads: threads, writing, isPresent)
       }
       ProcessMemory.dropCaches()
       if way == "O_DIRECT 1", suffix == "untrimmed", plan.wants("fault-file-p50") {

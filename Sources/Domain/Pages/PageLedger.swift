@@ -92,6 +92,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     if record.slotIsValid || record.state == .unreadable {
       books.slots.adopt(slot, owner: page)
     } else {
+      books.slots.coverLength(of: slot)
       setRecord(PageRecord(record.state), of: page)  // it was just being written
     }
   }

@@ -52,10 +52,7 @@ package struct SwapSlots: Sendable {
     guard let run = findRun(wanted) else { return nil }
     used.insert(run)
     punchable.remove(run)
-    if run.upperBound > length {
-      owners.append(contentsOf: repeatElement(0, count: run.upperBound - length))
-      length = run.upperBound
-    }
+    coverLength(of: SwapSlot(run.upperBound - 1))
     // Gaps that were too short for this run are kept in mind for shorter ones.
     if let gap = used.nextGap(from: searchStart) { searchStart = gap }
     return SwapSlot(run.lowerBound)..<SwapSlot(run.upperBound)
@@ -123,11 +120,15 @@ package struct SwapSlots: Sendable {
   /// Makes a slot taken that a record of an earlier run names.
   package mutating func adopt(_ slot: SwapSlot, owner page: PageIndex) {
     used.insert(slot.rawValue)
-    if slot.rawValue >= length {
-      owners.append(contentsOf: repeatElement(0, count: slot.rawValue + 1 - length))
-      length = slot.rawValue + 1
-    }
+    coverLength(of: slot)
     setOwner(of: slot, to: page)
+  }
+
+  /// The file reaches to a slot's end at least.
+  package mutating func coverLength(of slot: SwapSlot) {
+    guard slot.rawValue >= length else { return }
+    owners.append(contentsOf: repeatElement(0, count: slot.rawValue + 1 - length))
+    length = slot.rawValue + 1
   }
 
   /// After the last `adopt`: what lies between the taken slots may still hold something.

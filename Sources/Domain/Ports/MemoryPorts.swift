@@ -46,12 +46,16 @@ package protocol StagedContent {
 /// A tenant's swap file.
 package protocol SwapFile: Sendable {
   associatedtype Buffer: ReadBuffer
-  /// Writes staged pages, in order, to consecutive slots, all of them or failure; a short write is gone on with.
-  /// `ENOSPC` also where the configured floor of free disk space, or limit of all tenants' swap files, would be broken.
+  /// Takes the disk space that `write` to these slots needs, which comes next, or the slots are freed. `ENOSPC` also where
+  /// the configured floor of free disk space, or limit of all tenants' swap files, would be broken.
+  func allocate(_ slots: SlotRange) throws(PortFailure)
+  /// Writes staged pages, in order, to consecutive slots, all of them or failure; a short write is gone on with. It may go on,
+  /// and fail, until `makeDurable`, whether this throws or not.
   ///
   /// - Returns: the checksum of what was written for each page.
   func write(_ pages: [PageIndex], to slots: SlotRange) throws(PortFailure) -> [PageChecksum]
-  /// Returns when everything written before would survive the loss of the page cache.
+  /// Returns when no write goes on any more, and everything written before would survive the loss of the page cache. Where
+  /// it throws, nothing is sure that was written since it last returned.
   func makeDurable() throws(PortFailure)
   /// Fills the buffer's first pages; a short read is a failure (EIO).
   func read(_ slots: SlotRange, into buffer: Buffer) throws(PortFailure)

@@ -3,53 +3,78 @@ package struct SwapOutJob<Ports: TenantPorts>: SteppedJob {
   package private(set) var pages = 0
   private let memory: TenantMemory<Ports>
   private var cursor = PageIndex(0)
+  private var sizer = StepSizer()
 
   package init(memory: TenantMemory<Ports>) { self.memory = memory }
 
   package mutating func step() throws(JobFailure) -> JobStep {
-    let ledger = memory.ledger
-    guard let batch = ledger.beginWrite(from: cursor, limit: memory.map.geometry.hugePagePages) else {
-      if ledger.counts.staged == 0 {
-        do throws(PortFailure) { _ = try memory.releaseStaging(limit: .max) } catch { throw .port(error) }
-        return .finished
-      }
-      if cursor > PageIndex(0) {
-        cursor = PageIndex(0)
-        return .again
-      }
-      // Either every slot is taken that the file's limit allows, or some whose reads have not ended are wanting.
-      guard ledger.slotsAreUsedUp else { return .retryAfter(nanoseconds: RetryDelay.slot) }
-      if ledger.dropStaleSlots(limit: memory.map.geometry.hugePagePages) { return .again }
-      throw .port(PortFailure(.limitSwapFile, errorNumber: ErrorNumber.noSpace))
+    let start = memory.ports.clock.nowNanoseconds
+    let (batches, failure) = takeBatches(sizer.batches)
+    guard !batches.isEmpty else {
+      if let failure { throw .port(failure) }
+      return try goOn()
     }
-    cursor = batch.pages.last.map { $0 + 1 } ?? cursor
-    let other = ledger.beginWrite(from: cursor, limit: memory.map.geometry.hugePagePages)
-    cursor = other?.pages.last.map { $0 + 1 } ?? cursor
+    // By turns, so that both come to the file's end together.
+    let halves = [0, 1].map { hand in batches.indices.filter { $0 % 2 == hand }.map { batches[$0] } }
     let half = Half(memory: memory)
     let (first, second) = memory.ports.helper.both {
-      half.write(batch)
+      half.write(halves[0])
     } _: {
-      other.map { half.write($0) }
+      half.write(halves[1])
     }
-    try finish([first, second].compactMap { $0 })
+    try finish(first + second, failure)
+    sizer.took(nanoseconds: memory.ports.clock.nowNanoseconds - start)
     return .again
   }
 
-  /// After a failed flush nothing is sure that was written since the last good one: so there is one for all that was written.
-  private mutating func finish(_ written: [Half.Written]) throws(JobFailure) {
-    var failure = written.lazy.compactMap(\.failure).first
-    var durable = written.filter { $0.failure == nil }
-    if !durable.isEmpty {
-      do throws(PortFailure) { try memory.ports.file.makeDurable() } catch {
-        failure = failure ?? error
-        durable = []
+  /// The next batches, with the disk space for them: taken while nobody writes, it does not keep the writes of one from those
+  /// of the other.
+  private mutating func takeBatches(_ most: Int) -> ([WriteBatch], PortFailure?) {
+    var batches: [WriteBatch] = []
+    while batches.count < most,
+      let batch = memory.ledger.beginWrite(from: cursor, limit: memory.map.geometry.hugePagePages)
+    {
+      do throws(PortFailure) { try memory.ports.file.allocate(batch.slots) } catch {
+        memory.ledger.writeFailed(batch)
+        return (batches, error)
       }
+      cursor = batch.pages.last.map { $0 + 1 } ?? cursor
+      batches.append(batch)
     }
-    for half in written {
-      if durable.contains(where: { $0.batch == half.batch }) {
-        pages += memory.ports.gate.exclusive { memory.ledger.writeDurable(half.batch, checksums: half.checksums) }
+    return (batches, nil)
+  }
+
+  /// Nothing was found to be written.
+  private mutating func goOn() throws(JobFailure) -> JobStep {
+    let ledger = memory.ledger
+    if ledger.counts.staged == 0 {
+      do throws(PortFailure) { _ = try memory.releaseStaging(limit: .max) } catch { throw .port(error) }
+      return .finished
+    }
+    if cursor > PageIndex(0) {
+      cursor = PageIndex(0)
+      return .again
+    }
+    // Either every slot is taken that the file's limit allows, or some whose reads have not ended are wanting.
+    guard ledger.slotsAreUsedUp else { return .retryAfter(nanoseconds: RetryDelay.slot) }
+    if ledger.dropStaleSlots(limit: memory.map.geometry.hugePagePages) { return .again }
+    throw .port(PortFailure(.limitSwapFile, errorNumber: ErrorNumber.noSpace))
+  }
+
+  /// After a failed flush nothing is sure that was written since the last good one: so there is one for all that was written.
+  private mutating func finish(_ written: [Half.Written], _ earlier: PortFailure?) throws(JobFailure) {
+    var failure = earlier ?? written.lazy.compactMap(\.failure).first
+    var isDurable = true
+    // In any case: until then it is not over.
+    do throws(PortFailure) { try memory.ports.file.makeDurable() } catch {
+      isDurable = false
+      failure = failure ?? error
+    }
+    for one in written {
+      if isDurable, one.failure == nil {
+        pages += memory.ports.gate.exclusive { memory.ledger.writeDurable(one.batch, checksums: one.checksums) }
       } else {
-        memory.ledger.writeFailed(half.batch)
+        memory.ledger.writeFailed(one.batch)
       }
     }
     if let failure { throw .port(failure) }
@@ -65,15 +90,37 @@ package struct SwapOutJob<Ports: TenantPorts>: SteppedJob {
 
     let memory: TenantMemory<Ports>
 
-    /// A page that is touched meanwhile may be written as anything: its record has changed then, and the slot is freed.
-    func write(_ batch: WriteBatch) -> Written {
-      var written = Written(batch: batch)
-      do throws(PortFailure) {
-        // What the step before has written: the disk is at work for the other one meanwhile.
-        _ = try memory.releaseStaging(limit: 2 * memory.map.geometry.hugePagePages)
-        written.checksums = try memory.ports.file.write(batch.pages, to: batch.slots)
-      } catch { written.failure = error }
+    /// Nothing more once a write has failed.
+    func write(_ batches: [WriteBatch]) -> [Written] {
+      var written = batches.map { Written(batch: $0) }
+      var failure: PortFailure?
+      for index in written.indices {
+        if failure == nil {
+          do throws(PortFailure) { written[index].checksums = try write(written[index].batch) } catch {
+            failure = error
+          }
+        }
+        written[index].failure = failure
+      }
       return written
+    }
+
+    /// A page that is touched meanwhile may be written as anything: its record has changed then, and the slot is freed.
+    private func write(_ batch: WriteBatch) throws(PortFailure) -> [PageChecksum] {
+      // What the step before has written: the disk is at work for the other one meanwhile.
+      _ = try memory.releaseStaging(limit: 2 * memory.map.geometry.hugePagePages)
+      return try memory.ports.file.write(batch.pages, to: batch.slots)
+    }
+  }
+
+  /// How many batches make a step: who ends the job, or asks how far it is, waits for no more than that; while two who
+  /// write wait for each other at each step's end, and the disk for them.
+  private struct StepSizer {
+    private(set) var batches = 2
+
+    mutating func took(nanoseconds: UInt64) {
+      if nanoseconds < 25_000_000 { batches = min(batches * 2, 32) }
+      if nanoseconds > 100_000_000 { batches = max(batches / 2, 2) }
     }
   }
 

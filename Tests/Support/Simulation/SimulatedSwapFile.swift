@@ -11,6 +11,11 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
   private var owners: [Int: PageIndex] = [:]
   /// Written since the last success of `makeDurable`.
   private var volatile: Set<Int> = []
+  /// Takes space on the disk.
+  private var allocated: Set<Int> = []
+  /// Written, and perhaps still being written.
+  private var underWay: [SlotRange] = []
+  private var lateFailure: PortFailure?
   private var reads: [SlotRange] = []
   /// Slots that were read wrong once, and how often their pages had come back by then: they are about to fail for good.
   private var failing: [Int: Int] = [:]
@@ -25,11 +30,23 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
     self.corruptsPerMille = corruptsPerMille
   }
 
+  package func allocate(_ target: SlotRange) throws(PortFailure) {
+    kernel.enterBlocking("file.allocate(\(target.text))")
+    try kernel.mayFail(.writeSwapFile, ErrorNumber.noSpace)
+    isEmpty = false
+    for slot in target { allocated.insert(slot.rawValue) }
+  }
+
   package func write(_ pages: [PageIndex], to target: SlotRange) throws(PortFailure) -> [PageChecksum] {
     kernel.enterBlocking("file.write(\(pages.map(\.rawValue)) to \(target.text))")
     if pages.count != target.count { kernel.fail("\(pages.count) pages are written to \(target.count) slots") }
     if target.upperBound.rawValue > slotLimit {
       kernel.fail("\(target.text) is beyond the swap file's largest length")
+    }
+    failIfUnderWay(target, "written")
+    underWay.append(target)
+    if target.contains(where: { !allocated.contains($0.rawValue) }) {
+      kernel.fail("\(target.text) are written without space")
     }
     writeLate()
     let failing = kernel.injector.failure(among: [ErrorNumber.noSpace, ErrorNumber.inputOutput])
@@ -60,12 +77,27 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
     if kernel.defect == .writesReachOneSlotMore, slots[target.upperBound.rawValue] != nil {
       slots[target.upperBound.rawValue] = kernel.garbage()
     }
-    if let failing, kernel.defect != .shortWritesPass { throw PortFailure(.writeSwapFile, errorNumber: failing) }
+    if let failing, kernel.defect != .shortWritesPass {
+      let failure = PortFailure(.writeSwapFile, errorNumber: failing)
+      if kernel.random.chance(perMille: 500) { throw failure }
+      lateFailure = lateFailure ?? failure
+    }
     return checksums
+  }
+
+  private func failIfUnderWay(_ range: SlotRange, _ what: String) {
+    if underWay.contains(where: { $0.overlaps(range) }) {
+      kernel.fail("\(range.text) are \(what) while a write to them goes on")
+    }
   }
 
   package func makeDurable() throws(PortFailure) {
     kernel.enterBlocking("file.makeDurable")
+    underWay.removeAll()
+    if let failure = lateFailure {
+      lateFailure = nil
+      throw failure
+    }
     if let number = kernel.injector.failure(among: [ErrorNumber.inputOutput, ErrorNumber.noSpace]) {
       // What was not durable before may be lost, whatever a read says now (fsync(2) after an error).
       for slot in volatile.sorted() where kernel.random.chance(perMille: 500) { slots[slot] = kernel.garbage() }
@@ -86,10 +118,12 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
 
   package func punch(_ range: SlotRange) throws(PortFailure) {
     kernel.enterBlocking("file.punch(\(range.text))")
+    failIfUnderWay(range, "punched")
     try kernel.mayFail(.punchSwapFile, ErrorNumber.inputOutput)
     for slot in range {
       if reads.contains(where: { $0.contains(slot) }) { kernel.fail("\(slot) is punched while it is read") }
       slots[slot.rawValue] = nil
+      allocated.remove(slot.rawValue)
       corrupted[slot.rawValue] = nil
       kernel.perhapsYield()
     }
@@ -98,8 +132,10 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
   package func truncate() throws(PortFailure) {
     kernel.enterBlocking("file.truncate")
     if !reads.isEmpty { kernel.fail("the swap file is emptied while it is read") }
+    if !underWay.isEmpty { kernel.fail("the swap file is emptied while a write goes on") }
     try kernel.mayFail(.truncateSwapFile, ErrorNumber.inputOutput)
     slots.removeAll()
+    allocated.removeAll()
     corrupted.removeAll()
     volatile.removeAll()
     failing.removeAll()
@@ -116,6 +152,8 @@ package final class SimulatedSwapFile: SwapFile, @unchecked Sendable {  // belon
   /// Its reads are over, and nobody has been warned of slots that it read wrong.
   func workerDied() {
     reads.removeAll()
+    underWay.removeAll()
+    lateFailure = nil
     failing.removeAll()
   }
 
