@@ -8,7 +8,6 @@ package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thre
   private let mapping: MemoryMapping
   private let geometry: PageGeometry
   private let hasher: PageHasher
-  private var checksums: [PageChecksum?] = []
 
   /// - Parameter isLocked: else it may be swapped out under memory pressure.
   package init(pages: Int, geometry: PageGeometry, hasher: PageHasher, isLocked: Bool = true) throws(SystemError) {
@@ -24,18 +23,7 @@ package final class LockedBuffer: ReadBuffer, @unchecked Sendable {  // one thre
     if isLocked { mlock(address, mapping.count) }
   }
 
-  package func checksum(at index: Int) -> PageChecksum {
-    (index < checksums.count ? checksums[index] : nil) ?? pageChecksum(self.page(index), geometry, hasher)
-  }
-
-  /// Computes the checksums of these pages beforehand: who reads has the time.
-  func computeChecksums(_ pages: Range<Int>) {
-    while checksums.count < pages.upperBound { checksums.append(nil) }
-    for index in pages { checksums[index] = pageChecksum(self.page(index), geometry, hasher) }
-  }
-
-  /// Its content changes.
-  func forgetChecksums() { checksums.removeAll(keepingCapacity: true) }
+  package func checksum(at index: Int) -> PageChecksum { pageChecksum(page(index), geometry, hasher) }
 
   func bytes(_ pages: Int) -> UnsafeMutableRawBufferPointer {
     UnsafeMutableRawBufferPointer(start: address, count: geometry.bytes(inPages: pages))

@@ -112,7 +112,6 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   }
 
   package func read(_ slots: SlotRange, into buffer: LockedBuffer) throws(PortFailure) {
-    buffer.forgetChecksums()
     let bytes = UnsafeMutableRawBufferPointer(start: buffer.address, count: geometry.bytes(inPages: slots.count))
     let offset = geometry.bytes(inPages: slots.lowerBound.rawValue)
     try readAll(file, bytes, at: offset, operation: .readSwapFile)

@@ -23,6 +23,7 @@ struct LedgerBooks: Sendable {
   var filePages = 0
   var slots: SwapSlots
   var staleCursor = SwapSlot(0)
+  var readCursor = SwapSlot(0)
   var counters = FaultCounters()
 
   /// Whether processes may get SIGBUS at a page.

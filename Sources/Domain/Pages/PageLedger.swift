@@ -221,22 +221,36 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// The next slots, at or behind `start`, whose pages are in the file only (or could not be read before), with gaps in between
   /// that cost less than another read; they are pinned.
   package func pinNextFileRun(from start: SwapSlot, limit: Int) -> FileRun? {
+    locked { pinFileRun(from: start, limit: limit) }
+  }
+
+  /// The same, going on where the last one has ended.
+  package func pinNextFileRun(limit: Int) -> FileRun? {
     locked {
-      let length = SwapSlot(books.slots.length)
-      guard let first = nextInFileOnly(from: start, before: length) else { return nil }
-      let end = SwapSlot(min(first.rawValue + limit, length.rawValue))
-      var pieces: [SlotRange] = []
-      var next: SwapSlot? = first
-      while let slot = next {
-        var last = slot + 1
-        while last < end, isInFileOnly(last) { last = last + 1 }
-        pieces.append(slot..<last)
-        next = nextInFileOnly(from: last, before: min(last + (FileRun.longestGap + 1), end))
-      }
-      let run = FileRun(pieces)
-      books.slots.pin(run.slots)
+      let run = pinFileRun(from: books.readCursor, limit: limit)
+      if let run { books.readCursor = run.slots.upperBound }
       return run
     }
+  }
+
+  /// Lets it begin anew.
+  package func restartFileRuns() { locked { books.readCursor = SwapSlot(0) } }
+
+  private func pinFileRun(from start: SwapSlot, limit: Int) -> FileRun? {
+    let length = SwapSlot(books.slots.length)
+    guard let first = nextInFileOnly(from: start, before: length) else { return nil }
+    let end = SwapSlot(min(first.rawValue + limit, length.rawValue))
+    var pieces: [SlotRange] = []
+    var next: SwapSlot? = first
+    while let slot = next {
+      var last = slot + 1
+      while last < end, isInFileOnly(last) { last = last + 1 }
+      pieces.append(slot..<last)
+      next = nextInFileOnly(from: last, before: min(last + (FileRun.longestGap + 1), end))
+    }
+    let run = FileRun(pieces)
+    books.slots.pin(run.slots)
+    return run
   }
 
   private func nextInFileOnly(from start: SwapSlot, before end: SwapSlot) -> SwapSlot? {

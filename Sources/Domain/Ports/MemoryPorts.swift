@@ -71,16 +71,18 @@ package protocol ReadBuffer: Sendable {
   func checksum(at index: Int) -> PageChecksum
 }
 
-/// Reads slots ahead of their use, in the background; completions may come in any order.
+/// Reads slots ahead of their use, in the background; completions may come in any order. For two threads at a time.
 package protocol ReadAhead: Sendable {
   associatedtype Buffer: ReadBuffer
   /// A free buffer within the memory-locking budget; nil while all are in use.
   func takeBuffer() -> Buffer?
   /// Fills the buffer's first pages with the run's slots. What comes of those that are not wanted does not matter.
   func start(_ run: FileRun, into buffer: Buffer)
-  /// Waits for a started read; nil when none is under way.
+  /// Waits for a started read; nil when none is under way that nobody else waits for.
   func nextCompletion() -> ReadCompletion<Buffer>?
   func giveBack(_ buffer: Buffer)
+  /// Nothing is under way, nobody else is here, and nothing is to come soon: threads and memory are given back.
+  func rest()
   /// One more page, always there, for reading a doubtful slot again by itself.
   var spareBuffer: Buffer { get }
 }

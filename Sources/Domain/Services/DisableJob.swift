@@ -71,6 +71,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     var windows = stagedWindows(limit < sizer.largest ? 1 : 2 * Self.windowsPerHand, limit: limit)
     guard !windows.isEmpty else {
       phase = .file
+      file.restart()
       return .again
     }
     func most() -> Int { min(windows.reduce(0) { $0 + $1.count }, memory.ledger.counts.staged) }
@@ -118,14 +119,16 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
 
   // MARK: From the file
 
+  private static var readsPerHand: Int { 16 }
+
   private mutating func installFromFile() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
     let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
-    let hands = limit < sizer.largest ? 1 : 2  // while faults come, one processor is theirs
-    guard hasRoom(for: min(hands * limit, memory.ledger.counts.file), fromFile: true) else {
-      return try waitForRoom()
-    }
-    switch file.step(by: process, limit: limit, hands: hands) {
+    var (hands, reads) = limit < sizer.largest ? (1, 1) : (2, Self.readsPerHand)  // while faults come, one processor is theirs
+    func most() -> Int { min(hands * reads * memory.map.geometry.hugePagePages, memory.ledger.counts.file) }
+    if hands > 1, !hasRoom(for: most(), fromFile: true) { (hands, reads) = (1, 1) }
+    guard hands > 1 || hasRoom(for: most(), fromFile: true) else { return try waitForRoom() }
+    switch file.step(by: process, .init(pagesPerHold: limit, hands: hands, readsPerHand: reads)) {
     case .again: return .again
     case .stopped(let stop): return try next(after: stop)
     case .noBuffer: return .retryAfter(nanoseconds: RetryDelay.slot)

@@ -94,11 +94,22 @@ package final class Scheduler: @unchecked Sendable {  // all of it belongs to wh
   /// holds the gate goes first, as its private books may expect.
   private func unwindKilled() {
     isUnwinding = true
-    for thread in threads.filter({ $0.isKilled && !$0.isFinished }).sorted(by: { $0.gateHolds > $1.gateHolds }) {
+    var left = threads.filter { $0.isKilled && !$0.isFinished }.sorted { $0.gateHolds > $1.gateHolds }
+    while !left.isEmpty {
+      let thread = left.removeFirst()
       running = thread
       thread.give()
       outside.awaitBaton()
+      if !thread.isFinished { left.append(thread) }
     }
+  }
+
+  /// While threads are unwound: lets the others end first.
+  package func unwindLater() {
+    unwindingStep()
+    let me = current
+    outside.give()
+    me.awaitBaton()
   }
 
   private func unwindingStep() {

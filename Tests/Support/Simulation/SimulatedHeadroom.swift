@@ -13,8 +13,8 @@ package final class SimulatedHeadroom: MemoryHeadroom, @unchecked Sendable {  //
 
   package func shortage(of pages: Int, for use: MemoryUse) -> MemoryShortage? {
     kernel.enterBlocking("headroom.shortage(of: \(pages), \(use))")
-    // No more than is moved in one hold of the gate.
-    if pages <= 0 || pages > 8 * kernel.map.geometry.hugePagePages { kernel.fail("\(pages) pages are asked for") }
+    // No more than one step moves.
+    if pages <= 0 || pages > 32 * kernel.map.geometry.hugePagePages { kernel.fail("\(pages) pages are asked for") }
     let now = kernel.scheduler.now
     if kernel.random.chance(perMille: shortagesPerMille) {
       endNanoseconds = now + UInt64(kernel.random.pick([0, 1_000_000, 150_000_000]))

@@ -25,10 +25,17 @@ package final class SimulatedHelper: Helper, @unchecked Sendable {  // belongs t
     kernel.enter("helper.both")
     guard serves, !kernel.scheduler.isUnwinding else { return (first(), second()) }
     let outcome = Outcome<Second>()
-    work = { outcome.value = second() }
+    var isBegun = false
+    work = {
+      isBegun = true
+      outcome.value = second()
+    }
     let done = first()
     kernel.scheduler.wait(for: "the helper") { outcome.value != nil }
-    return (done, outcome.value ?? second())  // without a value a killed worker's thread comes to its end
+    // Killed while it waited. What is begun is not done twice.
+    while isBegun, outcome.value == nil { kernel.scheduler.unwindLater() }
+    if outcome.value == nil { work = nil }
+    return (done, outcome.value ?? second())
   }
 
   private final class Outcome<Value: Sendable>: @unchecked Sendable {

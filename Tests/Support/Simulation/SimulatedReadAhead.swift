@@ -51,6 +51,10 @@ package final class SimulatedReadAhead: ReadAhead, @unchecked Sendable {  // bel
     return ReadCompletion(run: read.run, buffer: read.buffer, failure: failure)
   }
 
+  package func rest() {
+    if !started.isEmpty { kernel.fail("reading ahead comes to rest while reads are under way") }
+  }
+
   package func giveBack(_ buffer: SimulatedBuffer) {
     kernel.enter("readAhead.giveBack")
     if free.contains(where: { $0 === buffer }) { kernel.fail("a buffer is given back twice") }
