@@ -85,6 +85,7 @@ enum Linux {
   static let SYS_pidfd_open = 434
   static let SYS_pidfd_getfd = 438
   static let SYS_process_madvise = 440
+  static let SYS_cachestat = 451
 }
 
 /// Calls again while the answer is EINTR: none of our calls gives up for a signal.

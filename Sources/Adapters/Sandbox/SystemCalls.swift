@@ -78,6 +78,6 @@ enum SystemCalls {
   #endif
   static let clone3: UInt32 = 435
 
-  /// Calls that are let through whatever their arguments: those above, pidfd_open and faccessat2.
-  static let plain: [UInt32] = own + [434, 439]
+  /// Calls that are let through whatever their arguments: those above, pidfd_open, faccessat2 and cachestat.
+  static let plain: [UInt32] = own + [434, 439, 451]
 }

@@ -24,6 +24,7 @@ struct LedgerBooks: Sendable {
   var slots: SwapSlots
   var staleCursor = SwapSlot(0)
   var readCursor = SwapSlot(0)
+  var lookCursor = 0
   var counters = FaultCounters()
 
   /// Whether processes may get SIGBUS at a page.

@@ -39,6 +39,22 @@ extension PageLedger {
 
   // MARK: Trimming
 
+  /// Takes the next staged pages, so many at most, each once since `restartLooks`.
+  package func nextStagedToLookAt(before end: PageIndex, limit: Int) -> [PageRange] {
+    locked {
+      var runs: [PageRange] = []
+      var left = limit
+      while left > 0, let run = books.staged.nextRun(from: books.lookCursor, before: end.rawValue, limit: left) {
+        runs.append(PageIndex(run.lowerBound)..<PageIndex(run.upperBound))
+        left -= run.count
+        books.lookCursor = run.upperBound
+      }
+      return runs
+    }
+  }
+
+  package func restartLooks() { locked { books.lookCursor = 0 } }
+
   /// A staged page was found to be zero: a hole in the guest says the same. To be called under the exclusive gate.
   ///
   /// - Returns: false when the page is not staged any more.

@@ -108,7 +108,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     return windows
   }
 
-  private static var windowsPerHand: Int { 4 }
+  private static var windowsPerHand: Int { 16 }
 
   /// So many pages from the next staged one on, cut at their region's end.
   private func stagedWindow(from start: PageIndex, limit: Int) -> PageRange? {

@@ -1,100 +1,87 @@
 /// `trim`: drops staged pages that are zero, or equal to what the swap file still holds. Neither needs the disk: a page's
 /// checksum tells whether it has changed.
 package struct TrimJob<Ports: TenantPorts>: SteppedJob {
-  /// Pages compared in one step.
-  package static var pagesPerStep: Int { 1024 }
+  /// How far a step looks, in pages of the tenant.
+  package static var pagesPerStep: Int { 1 << 14 }
+  /// Pages that are compared before what was found is dropped.
+  package static var pagesPerLook: Int { 512 }
 
   package private(set) var zeroPages = 0
   package private(set) var unchangedPages = 0
   package private(set) var examinedPages = 0
   package var pages: Int { zeroPages + unchangedPages }
   private let memory: TenantMemory<Ports>
-  private var cursor = PageIndex(0)
-  /// How many runs of pages the last step has dropped: as many punches are due.
-  private var droppedRuns = 0
-  /// A punch costs as much time as looking at so many pages (measured).
-  private static var pagesPerPunch: Int { 6 }
+  private var stepEnd = PageIndex(0)
 
   package init(memory: TenantMemory<Ports>) { self.memory = memory }
 
   package mutating func step() throws(JobFailure) -> JobStep {
-    // What the step before has dropped is given back meanwhile, by one hand only: two who punch one memfd stand in each
-    // other's way. Who gives back looks at as many pages as there is time for.
-    let share = max(0, Self.pagesPerStep - Self.pagesPerPunch * droppedRuns) / 2
-    let (others, mine) = (takeRuns(Self.pagesPerStep - share), takeRuns(share))
-    let isLast = others.isEmpty
-    let (memory, search) = (memory, Search(memory: memory))
-    let ((failure, first), second) = memory.ports.helper.both {
-      (Self.release(memory, all: isLast), search.trim(mine))
+    if stepEnd == PageIndex(0) { memory.ledger.restartLooks() }
+    stepEnd = min(stepEnd + Self.pagesPerStep, PageIndex(memory.map.pageCount))
+    // What is dropped is given back by one hand only: two who punch one memfd stand in each other's way. Both look at the
+    // next pages whenever they have time.
+    let first = Hand(memory: memory, end: stepEnd, givesBack: true)
+    let second = Hand(memory: memory, end: stepEnd, givesBack: false)
+    let (mine, others) = memory.ports.helper.both {
+      first.work()
     } _: {
-      search.trim(others)
+      second.work()
     }
-    droppedRuns = first.droppedRuns + second.droppedRuns
-    for found in [first, second] {
+    for found in [mine, others] {
       zeroPages += found.zeroPages
       unchangedPages += found.unchangedPages
+      examinedPages += found.examinedPages
     }
-    examinedPages += (mine + others).reduce(0) { $0 + $1.count }
-    if let failure = failure ?? first.failure ?? second.failure { throw .port(failure) }
-    return isLast ? .finished : .again
+    if let failure = mine.failure ?? others.failure { throw .port(failure) }
+    guard stepEnd == PageIndex(memory.map.pageCount) else { return .again }
+    do throws(PortFailure) { _ = try memory.releaseStaging(limit: .max) } catch { throw .port(error) }
+    return .finished
   }
 
   package mutating func abort() {}
 
-  private mutating func takeRuns(_ count: Int) -> [PageRange] {
-    var runs: [PageRange] = []
-    var left = count
-    let end = PageIndex(memory.map.pageCount)
-    while left > 0, let run = memory.ledger.nextStaged(from: cursor, before: end, limit: left) {
-      runs.append(run)
-      left -= run.count
-      cursor = run.upperBound
-    }
-    return runs
-  }
-
-  private static func release(_ memory: TenantMemory<Ports>, all: Bool) -> PortFailure? {
-    do throws(PortFailure) { _ = try memory.releaseStaging(limit: all ? .max : pagesPerStep) } catch { return error }
-    return nil
-  }
-
-  private struct Search: Sendable {
+  /// One pair of hands.
+  private struct Hand: Sendable {
     struct Found: Sendable {
       var zeroPages = 0
       var unchangedPages = 0
-      var droppedRuns = 0
+      var examinedPages = 0
       var failure: PortFailure?
     }
 
     let memory: TenantMemory<Ports>
+    let end: PageIndex
+    let givesBack: Bool
 
-    func trim(_ runs: [PageRange]) -> Found {
+    func work() -> Found {
       var found = Found()
-      if runs.isEmpty { return found }
-      var (zero, unchanged): ([PageIndex], [PageIndex]) = ([], [])
-      var droppedEnd: PageIndex?
-      // Without the gate: a staged page's content does not change while it is staged. One that is touched meanwhile may read
-      // as anything here, which is found out below.
       do throws(PortFailure) {
-        for run in runs {
-          try memory.ports.staging.examine(run) { page, content in
-            if content.isZero {
-              zero.append(page)
-            } else if memory.ledger.record(of: page).slotIsValid, content.checksum == memory.ledger.checksum(of: page) {
-              unchanged.append(page)
-            } else {
-              return
-            }
-            if page != droppedEnd { found.droppedRuns += 1 }
-            droppedEnd = page + 1
-          }
+        while case let runs = memory.ledger.nextStagedToLookAt(before: end, limit: pagesPerLook), !runs.isEmpty {
+          try trim(runs, &found)
+          if givesBack { _ = try memory.releaseStaging(limit: pagesPerLook) }
         }
       } catch { found.failure = error }
+      return found
+    }
+
+    private func trim(_ runs: [PageRange], _ found: inout Found) throws(PortFailure) {
+      var (zero, unchanged): ([PageIndex], [PageIndex]) = ([], [])
+      // Without the gate: a staged page's content does not change while it is staged. One that is touched meanwhile may read
+      // as anything here, which is found out below.
+      for run in runs {
+        try memory.ports.staging.examine(run) { page, content in
+          if content.isZero {
+            zero.append(page)
+          } else if memory.ledger.record(of: page).slotIsValid, content.checksum == memory.ledger.checksum(of: page) {
+            unchanged.append(page)
+          }
+        }
+        found.examinedPages += run.count
+      }
       memory.ports.gate.exclusive {
         for page in zero where memory.ledger.dropZero(page) { found.zeroPages += 1 }
         for page in unchanged where memory.ledger.dropUnchanged(page) { found.unchangedPages += 1 }
       }
-      return found
     }
   }
 }
