@@ -53,23 +53,39 @@ private final class Guarded: @unchecked Sendable {
   @Test("shared holders hold it together")
   func sharing() throws {
     let gate = FairGate()
-    gate.lockShared()
+    gate.lock(.shared)
     let other = try Background { gate.shared { true } }
     #expect(other.wait() == true)
-    gate.unlockShared()
+    gate.unlock(.shared)
+  }
+
+  @Test("who gives copies back holds it beside all but exclusive holders; who reads events does beside nobody else")
+  func kinds() throws {
+    let together: [Set<GateHold>] = [[.shared], [.releasing], [.shared, .releasing], [.reading, .releasing]]
+    for held in GateHold.allCases {
+      for asked in GateHold.allCases {
+        let gate = FairGate()
+        gate.lock(held)
+        let other = try Background { gate.held(asked) { true } }
+        let mayEnter = together.contains([held, asked])
+        if mayEnter { #expect(other.wait() == true) } else { #expect(eventually { gate.isWanted }) }
+        gate.unlock(held)
+        if !mayEnter { #expect(other.wait() == true) }
+      }
+    }
   }
 
   @Test("a holder sees that somebody waits, and nobody when it is alone")
   func wanted() throws {
     let gate = FairGate()
-    for (lock, unlock) in [(gate.lockShared, gate.unlockShared), (gate.lockExclusive, gate.unlockExclusive)] {
-      lock()
+    for hold in GateHold.allCases {
+      gate.lock(hold)
       #expect(!gate.isWanted)
       let other = try Background { gate.exclusive { true } }
       let deadline = SystemClock().nowNanoseconds + 10_000_000_000
       while !gate.isWanted, SystemClock().nowNanoseconds < deadline { sched_yield() }
       #expect(gate.isWanted)
-      unlock()
+      gate.unlock(hold)
       #expect(other.wait() == true)
       #expect(!gate.isWanted)
     }
@@ -122,7 +138,7 @@ private final class Guarded: @unchecked Sendable {
   func order() throws {
     let gate = FairGate()
     let guarded = Guarded()
-    gate.lockShared()
+    gate.lock(.shared)
     let start = Self.tickets(gate)
     var waiters: [Background<Bool>] = []
     for number in 0..<6 {
@@ -140,7 +156,7 @@ private final class Guarded: @unchecked Sendable {
     }
     settle()
     #expect(guarded.order.isEmpty)
-    gate.unlockShared()
+    gate.unlock(.shared)
     #expect(waiters.allSatisfy { $0.wait() == true })
     #expect(guarded.order == [0, 1, 2, 3, 4, 5])
   }
@@ -148,7 +164,7 @@ private final class Guarded: @unchecked Sendable {
   @Test("shared waiters in a row get in together, once the exclusive holder leaves")
   func sharedRow() throws {
     let gate = FairGate()
-    gate.lockExclusive()
+    gate.lock(.exclusive)
     let inside = Counter()
     let waiters = try (0..<3).map { _ in
       try Background { () -> Bool in
@@ -160,7 +176,7 @@ private final class Guarded: @unchecked Sendable {
     }
     settle()
     #expect(inside.value == 0)
-    gate.unlockExclusive()
+    gate.unlock(.exclusive)
     #expect(waiters.allSatisfy { $0.wait() == true })
     #expect(try Background { gate.exclusive { true } }.wait() == true)
   }

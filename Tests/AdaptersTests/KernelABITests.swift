@@ -111,6 +111,8 @@ import Testing
     Pair("__WALL", Linux.__WALL, header___WALL()),
     Pair("SYS_statx", Linux.SYS_statx, header_SYS_statx()),
     Pair("SYS_sched_setattr", Linux.SYS_sched_setattr, header_SYS_sched_setattr()),
+    Pair("SYS_sched_setaffinity", Linux.SYS_sched_setaffinity, header_SYS_sched_setaffinity()),
+    Pair("SYS_sched_getaffinity", Linux.SYS_sched_getaffinity, header_SYS_sched_getaffinity()),
     Pair("AT_EMPTY_PATH", Linux.AT_EMPTY_PATH, header_AT_EMPTY_PATH()),
   ]
 

@@ -40,7 +40,7 @@ import Testing
   @Test func `the filter lets through what is on the list, and nothing else`() {
     let special: Set<UInt32> = [
       SystemCalls.ioctl, SystemCalls.mmap, SystemCalls.mprotect, SystemCalls.clone, SystemCalls.tgkill,
-      SystemCalls.prctl, SystemCalls.clone3, UInt32(Linux.SYS_sched_setattr),
+      SystemCalls.prctl, SystemCalls.clone3, UInt32(Linux.SYS_sched_setattr), UInt32(Linux.SYS_sched_setaffinity),
       SystemCalls.prlimit64, SystemCalls.socketpair, SystemCalls.fcntl,
     ]
     let plain = Set(SystemCalls.plain)
@@ -76,6 +76,8 @@ import Testing
     #expect(Self.verdict(SystemCalls.tgkill, [1, 1, 6]) == denied)
     #expect(Self.verdict(UInt32(Linux.SYS_sched_setattr), [0, 4096]) == allowed)
     #expect(Self.verdict(UInt32(Linux.SYS_sched_setattr), [1, 4096]) == denied)
+    #expect(Self.verdict(UInt32(Linux.SYS_sched_setaffinity), [0, 128]) == allowed)
+    #expect(Self.verdict(UInt32(Linux.SYS_sched_setaffinity), [1, 128]) == denied)
     #expect(
       Self.verdict(SystemCalls.prlimit64, [0, 7]) == allowed && Self.verdict(SystemCalls.prlimit64, [1]) == denied)
     #expect(Self.verdict(SystemCalls.socketpair, [1, 0x80005]) == allowed)

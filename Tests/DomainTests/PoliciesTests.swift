@@ -78,35 +78,6 @@ import Testing
 }
 
 @Suite struct PageGeometryTests {
-  @Test("copies are given back a few at a time while faults come, all in a pause, and none before one is called for")
-  func releasePace() {
-    var pace = ReleasePace()
-    func runs() -> Int {
-      var count = 0
-      while pace.takeRun() { count += 1 }
-      return count
-    }
-    func row() -> [Int] {
-      (0..<20).map { _ in
-        pace.stepped(events: 1, isCalled: false, releasable: 100)
-        return runs()
-      }
-    }
-    let few = ReleasePace.runsPerCall
-    #expect(row() == [Int](repeating: 0, count: 20))
-    pace.stepped(events: 0, isCalled: true, releasable: 100)
-    #expect(runs() == 1)
-    #expect(row() == (1..<21).map { $0 < few ? 1 : 0 })
-    pace.stepped(events: 1, isCalled: true, releasable: 100)
-    pace.stepped(events: 0, isCalled: true, releasable: 100)
-    #expect(runs() == 100)
-    // A pause that ends in the middle.
-    pace.stepped(events: 0, isCalled: true, releasable: 100)
-    let isTaken = pace.takeRun()
-    #expect(isTaken)
-    #expect(row() == (0..<20).map { $0 < few ? 1 : 0 })
-  }
-
   @Test("the next fault is looked for in bursts alone, and not for long")
   func burstSpin() {
     var spin = BurstSpin()

@@ -115,6 +115,8 @@ VALUE(SYS_fcntl)
 VALUE(SYS_clone3)
 VALUE(SYS_statx)
 VALUE(SYS_sched_setattr)
+VALUE(SYS_sched_setaffinity)
+VALUE(SYS_sched_getaffinity)
 VALUE(AT_EMPTY_PATH)
 
 LAYOUT(uffd_msg)

@@ -1,4 +1,4 @@
-internal import Domain
+package import Domain
 internal import Glibc
 
 /// A pthread mutex with a fixed address.
@@ -69,59 +69,37 @@ package final class Monitor: @unchecked Sendable {  // see PlainMutex
   package func wakeAll() { pthread_cond_broadcast(condition) }
 }
 
-/// A tenant's gate: first come, first served, shared or exclusive. Whoever asks takes a number; a shared holder lets the
-/// next number in at once, an exclusive one when it leaves. So neither the mover nor the fault service can starve the other.
+/// A tenant's gate: first come, first served. Whoever asks takes a number, and lets the next number in once it holds the gate; so
+/// neither the mover nor the fault service can starve the other.
 package final class FairGate: Gate, @unchecked Sendable {  // its fields are guarded by `monitor`
   private let monitor = Monitor()
   private var nextTicket: UInt64 = 0
   private var serving: UInt64 = 0
-  private var sharedHolders = 0
-  private var isHeldExclusively = false
+  private var holders = GateHolders()
 
   package init() {}
 
-  package func lockShared() {
+  package func lock(_ hold: GateHold) {
     monitor.withLock {
-      waitForTurn()
-      sharedHolders += 1
+      let ticket = nextTicket
+      nextTicket += 1
+      while serving != ticket || !holders.admit(hold) { monitor.wait() }
+      holders.add(hold)
       serving += 1
-      if nextTicket != serving { monitor.wakeAll() }
+      wakeWaiters()
     }
   }
 
-  package func unlockShared() {
+  package func unlock(_ hold: GateHold) {
     monitor.withLock {
-      sharedHolders -= 1
-      if sharedHolders == 0 && nextTicket != serving { monitor.wakeAll() }
+      holders.remove(hold)
+      wakeWaiters()
     }
   }
 
-  package func lockExclusive() {
-    monitor.withLock {
-      waitForTurn()
-      while sharedHolders > 0 { monitor.wait() }
-      isHeldExclusively = true
-    }
-  }
+  package var isWanted: Bool { monitor.withLock { nextTicket != serving } }
 
-  package func unlockExclusive() {
-    monitor.withLock {
-      isHeldExclusively = false
-      serving += 1
-      if nextTicket != serving { monitor.wakeAll() }
-    }
-  }
-
-  package var isWanted: Bool {
-    // Who holds it exclusively is served still.
-    monitor.withLock { nextTicket - serving > (isHeldExclusively ? 1 : 0) }
-  }
-
-  private func waitForTurn() {
-    let ticket = nextTicket
-    nextTicket += 1
-    while serving != ticket { monitor.wait() }
-  }
+  private func wakeWaiters() { if nextTicket != serving { monitor.wakeAll() } }
 }
 
 /// CLOCK_MONOTONIC.

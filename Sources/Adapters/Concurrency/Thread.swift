@@ -77,6 +77,31 @@ package final class Thread: @unchecked Sendable {  // pthread_t is written befor
   private static let shortestSliceNanoseconds: UInt64 = 100_000
   private static let longestSliceNanoseconds: UInt64 = 100_000_000
 
+  /// The processor on which the calling thread runs.
+  package static var processor: Int { Int(sched_getcpu()) }
+
+  /// Has the calling thread run on other processors meanwhile, where there are others that it may use.
+  package static func avoiding(processor: Int?, _ body: () -> Void) {
+    guard let processor else { return body() }
+    withUnsafeTemporaryAllocation(byteCount: mostProcessors / 8, alignment: 8) { mask in
+      // Safety: the kernel writes so many bytes at most.
+      let bytes = c_syscall(
+        Linux.SYS_sched_getaffinity, 0, mask.count, Int(bitPattern: mask.baseAddress), 0, 0)
+      // Safety: the kernel reads what it has written.
+      let (byte, bit) = (processor / 8, UInt8(1) << UInt8(processor % 8))
+      func allow() { _ = c_syscall(Linux.SYS_sched_setaffinity, 0, bytes, Int(bitPattern: mask.baseAddress), 0, 0) }
+      guard byte < bytes, mask[byte] & bit != 0 else { return body() }
+      mask[byte] &= ~bit
+      allow()  // refused where that leaves none
+      mask[byte] |= bit
+      defer { allow() }
+      body()
+    }
+  }
+
+  /// What the kernel may be built for (CONFIG_NR_CPUS).
+  private static let mostProcessors = 8192
+
   /// Lets other threads run.
   package static func yield() { sched_yield() }
 

@@ -59,6 +59,8 @@ enum Linux {
     static let SYS_exit_group = 231
     static let SYS_statx = 332
     static let SYS_sched_setattr = 314
+    static let SYS_sched_setaffinity = 203
+    static let SYS_sched_getaffinity = 204
     static let SYS_close = 3
     static let SYS_mmap = 9
     static let SYS_munmap = 11
@@ -74,6 +76,8 @@ enum Linux {
     static let SYS_exit_group = 94
     static let SYS_statx = 291
     static let SYS_sched_setattr = 274
+    static let SYS_sched_setaffinity = 122
+    static let SYS_sched_getaffinity = 123
     static let SYS_close = 57
     static let SYS_mmap = 222
     static let SYS_munmap = 215

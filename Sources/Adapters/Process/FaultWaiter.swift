@@ -5,8 +5,8 @@ internal import Glibc
 package struct FaultWaiter {
   /// Which of the userfaultfds had something to read, by their places in the list.
   package private(set) var ready: [Int] = []
-  /// Whether a wake-up has ended the last wait.
-  package private(set) var wasWoken = false
+  /// Whether the next fault was looked for, rather than waited for: the last ones came one upon the other.
+  package private(set) var isLooking = false
   private var polls: [pollfd] = []
   private let wakeUp: WakeUp
   private let clock = SystemClock()
@@ -26,23 +26,18 @@ package struct FaultWaiter {
   /// - Parameters:
   ///   - timeoutNanoseconds: nil waits for ever.
   ///   - servedSomething: since the last wait; another fault may follow at once.
-  ///   - work: what can be done while nothing comes: a piece of it, each time; false when there is none.
   /// - Returns: false when the time is up.
-  package mutating func wait(
-    timeoutNanoseconds: UInt64?, servedSomething: Bool = false, meanwhile work: () -> Bool = { false }
-  ) -> Bool {
-    var count: Int32 = 0
-    if servedSomething, spin.begin(now: clock.nowNanoseconds) {
-      repeat { count = poll(timeoutNanoseconds: 0) } while count == 0 && spin.goesOn(now: clock.nowNanoseconds)
+  package mutating func wait(timeoutNanoseconds: UInt64?, servedSomething: Bool = false) -> Bool {
+    let now = clock.nowNanoseconds
+    isLooking = servedSomething ? spin.begin(now: now) : isLooking && spin.goesOn(now: now)
+    if isLooking, polls.count == 2 {
+      // Reading the only one tells as well as asking before.
+      if ready.isEmpty { ready.append(0) }
+      return true
     }
-    while count == 0, work() {
-      count = poll(timeoutNanoseconds: 0)
-      if timeoutNanoseconds != nil { break }
-    }
-    if count == 0 { count = poll(timeoutNanoseconds: timeoutNanoseconds) }
+    var count = poll(timeoutNanoseconds: isLooking ? 0 : timeoutNanoseconds)
     if count < 0 { count = 1 }  // a signal: look
-    wasWoken = polls[polls.count - 1].revents != 0
-    if wasWoken { wakeUp.clear() }
+    if polls[polls.count - 1].revents != 0 { wakeUp.clear() }
     ready.removeAll(keepingCapacity: true)
     for number in 0..<(polls.count - 1) where polls[number].revents != 0 { ready.append(number) }
     for poll in polls.dropLast() where poll.revents & Int16(POLLERR) != 0 {

@@ -45,7 +45,9 @@ enum SystemCallFilter {
     program += when(SystemCalls.socketpair, among: [SystemCalls.sequencedPair], argument: 1)
     program += when(SystemCalls.fcntl, notAmong: SystemCalls.signallingControls, argument: 1)
     // Of the calling thread itself.
-    program += when(UInt32(Linux.SYS_sched_setattr), among: [0], argument: 0)
+    for call in [Linux.SYS_sched_setattr, Linux.SYS_sched_setaffinity] {
+      program += when(UInt32(call), among: [0], argument: 0)
+    }
     // glibc tries this one first, whose arguments no filter can see, and then the one above.
     program += [skip(1, unless: SystemCalls.clone3), deny(ENOSYS)]
     for call in SystemCalls.plain { program += [skip(1, unless: call), allowed] }

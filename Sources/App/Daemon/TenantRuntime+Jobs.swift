@@ -55,18 +55,48 @@ extension TenantRuntime {
     }
   }
 
+  /// Waits for one, and gives staged copies back meanwhile.
   private func takeJob() -> TenantJob? {
-    monitor.withLock {
-      while nextJob == nil && !isEnding {
-        guard expectsRelease.load(ordering: .relaxed) else {
-          monitor.wait()
-          continue
+    let log = Log.Limited(log)
+    while true {
+      if memory.ledger.counts.releasable > 0 { callRelease(.inQuiet) }
+      let (job, call) = monitor.withLock {
+        while isIdle, releaseIsCalled(.none) { monitor.wait() }
+        while isIdle, releaseIsCalled(.inQuiet) {
+          let steps = faultSteps.load(ordering: .relaxed)
+          monitor.wait(untilNanoseconds: memory.ports.clock.nowNanoseconds + Self.releaseDelayNanoseconds)
+          if steps == faultSteps.load(ordering: .relaxed) { break }
         }
-        monitor.wait(untilNanoseconds: memory.ports.clock.nowNanoseconds + Self.releaseDelayNanoseconds)
-        wakeUp.signal()
+        defer { nextJob = nil }
+        return (nextJob, releaseCall.exchange(ReleaseCall.none.rawValue, ordering: .relaxed))
       }
-      defer { nextJob = nil }
-      return isEnding ? nil : nextJob
+      if mustEnd { return nil }
+      if let job { return job }
+      releaseStaging(few: call == ReleaseCall.few.rawValue, log)
+    }
+  }
+
+  /// To be asked under `monitor`, as `releaseIsCalled` is.
+  private var isIdle: Bool { nextJob == nil && !mustEnd }
+
+  private func releaseIsCalled(_ call: ReleaseCall) -> Bool {
+    releaseCall.load(ordering: .relaxed) == call.rawValue
+  }
+
+  /// A few copies; or all, until a job is to be done, or, with not many left, a fault has come.
+  private func releaseStaging(few: Bool, _ log: Log.Limited) {
+    let limit = few ? Self.releasedAtOnce : memory.map.geometry.hugePagePages
+    let steps = faultSteps.load(ordering: .relaxed)
+    jobLane.enter()
+    defer { jobLane.leave() }
+    // Where faults are served no other thread is to run: the next one would be served by a processor that sleeps.
+    Thread.avoiding(processor: few ? nil : faultProcessor.load(ordering: .relaxed)) {
+      do throws(PortFailure) {
+        while try memory.releaseStaging(limit: limit) == limit, !few, monitor.withLock({ isIdle }) {
+          let isQuiet = steps == faultSteps.load(ordering: .relaxed)
+          if !isQuiet, memory.ledger.counts.releasable < Self.releaseBound / 2 { break }
+        }
+      } catch { log.warning("tenant \(name): \(ProtocolError(error).message)") }
     }
   }
 
@@ -100,12 +130,12 @@ extension TenantRuntime {
 
   /// `enable` ends for nobody but the tenant's death.
   private func mayNotGoOn(_ job: TenantJob, mayAbort: Bool) -> Bool {
-    monitor.withLock { isEnding || isAborting && job != .enable && mayAbort }
+    monitor.withLock { mustEnd || isAborting && job != .enable && mayAbort }
   }
 
   func pause(_ nanoseconds: UInt64) {
     let deadline = memory.ports.clock.nowNanoseconds + nanoseconds
-    monitor.withLock { if !isEnding { monitor.wait(untilNanoseconds: deadline) } }
+    monitor.withLock { if !mustEnd { monitor.wait(untilNanoseconds: deadline) } }
   }
 
   private func finishProgress(_ work: any SteppedJob) {

@@ -9,13 +9,13 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   static let fileFaultCapacity = 1024
   /// Reads for faults that are under way at a time.
   static let fileFaultThreads = 2
-  /// Staged copies of returned pages are given back in a pause: the jobs thread says when to look for one.
-  static let releaseDelayNanoseconds: UInt64 = 5_000_000
-  /// At a time: a fault that comes meanwhile waits.
-  static let releaseLimit = 256
-  /// Where there is no pause, and so many have gathered, a few are given back after each step.
-  static let releaseBound = 16384
-  static let releasedBetweenFaults = 16
+  /// The jobs thread gives staged copies of returned pages back once no fault has come for so long.
+  static let releaseDelayNanoseconds: UInt64 = 50_000_000
+  /// So many are not let gather.
+  static let releaseBound = 32768
+  /// While faults come one by one, a few are given back right behind each of so many, when the next is still to come.
+  static let rareFaultsPerRelease = 16
+  static let releasedAtOnce = 24
   /// When faults that wait for another try get it.
   static let retryDelayNanoseconds: UInt64 = 200_000
   static let triesAfterRemove = 32
@@ -49,13 +49,19 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   private let childrenForked: @Sendable ([UserfaultProcess]) -> Void
   private let fileFaults = FileFaults()
   let wakeUp: WakeUp
-  /// Written by the faults thread alone, under `monitor`.
-  let expectsRelease = Atomic(false)
+  /// Which copies are to be given back, the more urgent behind the less.
+  enum ReleaseCall: Int { case none, inQuiet, few, all }
+  /// Written under `monitor`.
+  let releaseCall = Atomic(ReleaseCall.none.rawValue)
+  /// Grows while faults come.
+  let faultSteps = Atomic(0)
+  /// Where they are served.
+  let faultProcessor = Atomic(0)
   let monitor = Monitor()
   var nextJob: TenantJob?
   var options = JobOptions()
   var isAborting = false
-  var isEnding = false
+  private let ending = Atomic(false)
   var progress = StateTransition()
   var jobStartNanoseconds: UInt64?
   private var threads: [Thread] = []
@@ -193,7 +199,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   /// everything is back.
   func shutDown() {
     monitor.withLock {
-      isEnding = true
+      ending.store(true, ordering: .relaxed)
       isAborting = true
       monitor.wakeAll()
     }
@@ -211,7 +217,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
 
   private func name(of thread: String) -> String { Thread.name(thread, of: memory.ports.holdings.group) }
 
-  var mustEnd: Bool { monitor.withLock { isEnding } }
+  /// Changes under `monitor`.
+  var mustEnd: Bool { ending.load(ordering: .relaxed) }
 
   func open() {
     monitor.withLock {
@@ -220,7 +227,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     }
   }
 
-  private func waitUntilOpen() { monitor.withLock { while !isOpen && !isEnding { monitor.wait() } } }
+  private func waitUntilOpen() { monitor.withLock { while !isOpen && !mustEnd { monitor.wait() } } }
 
   /// What takes so long that the kernel, or the disk, must be in the way.
   var stuckLanes: [Lane] { (fileFaultLanes + [faultLane, jobLane]).filter(\.isStuck) }
@@ -234,7 +241,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
     var ready: [UserfaultProcess] = []
     var timeout: UInt64?
     var hasServed = false
-    var pace = ReleasePace()
+    var rareFaults = 0
     let log = Log.Limited(log)
     Thread.askForShortSlices()
     waitUntilOpen()
@@ -244,15 +251,17 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         watched = processes
         waiter.watch(processes.map(\.userfaultfd))
       }
-      _ = waiter.wait(timeoutNanoseconds: timeout, servedSomething: hasServed) {
-        pace.takeRun() && releaseStaging(limit: Self.releaseLimit)
-      }
+      _ = waiter.wait(timeoutNanoseconds: timeout, servedSomething: hasServed)
       faultLane.enter()
       defer { faultLane.leave() }
       ready.removeAll(keepingCapacity: true)
       for number in waiter.ready { ready.append(watched[number]) }
       var report = service.step(ready)
-      if report.events > report.removes { memory.ports.helper.activity.note() }
+      if report.events > report.removes {
+        memory.ports.helper.activity.note()
+        faultSteps.add(1, ordering: .relaxed)
+        faultProcessor.store(Thread.processor, ordering: .relaxed)
+      }
       hasServed = report.events > report.queued  // who reads the disk for the others needs the processor more
       // Until a remover has run on, nothing can be installed; and one that removes without pause soon waits again. In between
       // is when faults are to be served, so they are tried before the next read lets it on.
@@ -272,31 +281,27 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
       if let failure = report.failure, report.processGone == nil {
         log.warning("tenant \(name): \(ProtocolError(failure).message)")
       }
-      let releasable = memory.ledger.counts.releasable
-      pace.stepped(
-        events: report.events - report.removes, isCalled: waiter.wasWoken || report.removes > 0, releasable: releasable)
-      if releasable >= Self.releaseBound { _ = releaseStaging(limit: Self.releasedBetweenFaults) }
-      expectRelease(releasable > 0)
+      if hasServed, !waiter.isLooking { rareFaults += 1 }
+      let isTime = rareFaults >= Self.rareFaultsPerRelease
+      if isTime { rareFaults = 0 }
+      expectRelease(of: memory.ledger.counts.releasable, mayBeFew: isTime)
       timeout =
         report.waiting == 0
         ? nil : report.failure == nil ? Self.retryDelayNanoseconds : Self.failureDelayNanoseconds
     }
   }
 
-  /// - Returns: false where there is nothing to give back.
-  private func releaseStaging(limit: Int) -> Bool {
-    do throws(PortFailure) { return try memory.releaseRun(limit: limit) > 0 } catch {
-      log.warning("tenant \(name): \(ProtocolError(error).message)")
-      return true
-    }
+  /// - Parameter mayBeFew: so many faults have come one by one that a few copies are given back.
+  private func expectRelease(of copies: Int, mayBeFew: Bool) {
+    if copies > 0 { callRelease(copies >= Self.releaseBound ? .all : mayBeFew ? .few : .inQuiet) }
   }
 
-  /// A timer of the faults thread's own would have to be set and stopped for each fault, which takes as long as serving it.
-  private func expectRelease(_ isExpected: Bool) {
-    if expectsRelease.load(ordering: .relaxed) == isExpected { return }
+  /// Wakes the jobs thread, should it wait for less.
+  func callRelease(_ call: ReleaseCall) {
+    if call.rawValue <= releaseCall.load(ordering: .relaxed) { return }
     monitor.withLock {
-      expectsRelease.store(isExpected, ordering: .relaxed)
-      if isExpected { monitor.wakeAll() }
+      releaseCall.store(call.rawValue, ordering: .relaxed)
+      monitor.wakeAll()
     }
   }
 

@@ -19,30 +19,76 @@ package protocol LedgerLock: Sendable {
   func unlock()
 }
 
-/// One per tenant, fair (first come, first served), shared or exclusive.
-///
-/// Exclusive: reading events and applying removes; moving a window of pages; dropping staged copies.
-/// Shared: look-up, then install. Never held across disk I/O or a wait for the tenant.
+/// What a gate is held for.
+package enum GateHold: CaseIterable, Sendable {
+  /// Look-up, then install: beside others who do.
+  case shared
+  /// Moving a window of pages; opening and closing the books: alone.
+  case exclusive
+  /// Reading events, applying them and serving the faults among them: alone, but for who releases.
+  case reading
+  /// Giving back copies that nobody needs. Nothing but a move could need their place.
+  case releasing
+}
+
+/// Who holds a gate.
+package struct GateHolders: Sendable {
+  private var shared = 0
+  private var releasing = 0
+  private var isExclusive = false
+  private var isReading = false
+
+  package init() {}
+
+  package var isEmpty: Bool { shared == 0 && releasing == 0 && !isExclusive && !isReading }
+
+  package func admit(_ hold: GateHold) -> Bool {
+    switch hold {
+    case .shared: !isExclusive && !isReading
+    case .exclusive: isEmpty
+    case .reading: !isExclusive && !isReading && shared == 0
+    case .releasing: !isExclusive
+    }
+  }
+
+  package mutating func add(_ hold: GateHold) { change(hold, by: 1) }
+
+  package mutating func remove(_ hold: GateHold) { change(hold, by: -1) }
+
+  private mutating func change(_ hold: GateHold, by number: Int) {
+    switch hold {
+    case .shared: shared += number
+    case .exclusive: isExclusive = number > 0
+    case .reading: isReading = number > 0
+    case .releasing: releasing += number
+    }
+    precondition(shared >= 0 && releasing >= 0, "the gate is let go that nobody holds")
+  }
+}
+
+/// One per tenant, fair (first come, first served). Never held across disk I/O or a wait for the tenant.
 package protocol Gate: Sendable {
-  func lockShared()
-  func unlockShared()
-  func lockExclusive()
-  func unlockExclusive()
+  func lock(_ hold: GateHold)
+  func unlock(_ hold: GateHold)
   /// Whether somebody waits for it: who holds it can let it go early.
   var isWanted: Bool { get }
 }
 
 extension Gate {
-  package func shared<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
-    lockShared()
-    defer { unlockShared() }
+  package func held<Result, Failure: Error>(
+    _ hold: GateHold, _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    lock(hold)
+    defer { unlock(hold) }
     return try body()
   }
 
+  package func shared<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
+    try held(.shared, body)
+  }
+
   package func exclusive<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
-    lockExclusive()
-    defer { unlockExclusive() }
-    return try body()
+    try held(.exclusive, body)
   }
 }
 

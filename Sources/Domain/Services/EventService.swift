@@ -72,7 +72,7 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
       // Reading and applying the removes is one step: whoever looks a page up sees none that was read and not applied. So is
       // clearing them: once the gate is free, a removed page can be filled and moved again, and a worker that took over would
       // remove it a second time. (Faults need not be kept for that one: it wakes everybody.)
-      try memory.ports.gate.exclusive { () throws(PortFailure) in
+      try memory.ports.gate.held(.reading) { () throws(PortFailure) in
         let batch = try process.readEvents()
         report.events += batch.count
         for number in 0..<batch.count { apply(batch.event(at: number), of: process, &report) }
@@ -95,7 +95,7 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
     }
   }
 
-  /// What is no fault is applied, and faults are noted. Under the exclusive gate, so no window of a move is under way and nothing is looked up.
+  /// What is no fault is applied, and faults are noted. With the gate held for reading, so no window of a move is under way and nothing is looked up.
   private mutating func apply(_ event: MemoryEvent, of process: Ports.Process, _ report: inout EventStep<Ports.Process>)
   {
     switch event {

@@ -77,7 +77,7 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
     var released = 0
     while released < limit {
       let before = released
-      try ports.gate.shared { () throws(PortFailure) in
+      try ports.gate.held(.releasing) { () throws(PortFailure) in
         let end = before + min(map.geometry.hugePagePages, limit - before)
         for _ in 0..<Self.runsPerHold where released < end {
           if released > before, ports.gate.isWanted { break }
@@ -90,15 +90,6 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
       if released == before { break }
     }
     return released
-  }
-
-  /// The same for one run, which costs a few microseconds: between two faults.
-  package func releaseRun(limit: Int) throws(PortFailure) -> Int {
-    try ports.gate.shared { () throws(PortFailure) in
-      guard let run = ledger.takeReleasable(limit: limit) else { return 0 }
-      try ports.staging.release(run)
-      return run.count
-    }
   }
 
   /// A few microseconds each.

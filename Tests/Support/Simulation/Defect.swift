@@ -50,6 +50,7 @@ package enum Defect: String, CaseIterable, Sendable {
   case gateDoesNotExclude = "rule 9: the gate excludes nobody"
   case sharedEntersExclusive = "rule 9: events are read, and pages moved, while others look up and install"
   case exclusiveEntersShared = "rule 9: look-up and COPY are not one step"
+  case releasingEntersExclusive = "rule 9: copies are given back while pages move into their place"
   case lookUpsAreRemembered = "rule 9: pages are not looked up again after disk I/O"
 
   case removesAreToldLate = "rule 10: faults before removes"
