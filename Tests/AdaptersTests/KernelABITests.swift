@@ -76,6 +76,7 @@ import Testing
     Pair("SYS_madvise", Linux.SYS_madvise, header_SYS_madvise()),
     Pair("SYS_pidfd_send_signal", Linux.SYS_pidfd_send_signal, header_SYS_pidfd_send_signal()),
     Pair("SYS_pidfd_open", Linux.SYS_pidfd_open, header_SYS_pidfd_open()),
+    Pair("SYS_cachestat", Linux.SYS_cachestat, header_SYS_cachestat()),
     Pair("SYS_process_madvise", Linux.SYS_process_madvise, header_SYS_process_madvise()),
     Pair("SYS_kcmp", Linux.SYS_kcmp, header_SYS_kcmp()),
     Pair("SYS_close", Linux.SYS_close, header_SYS_close()),

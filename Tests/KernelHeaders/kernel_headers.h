@@ -84,6 +84,10 @@ VALUE(SYS_userfaultfd)
 VALUE(SYS_madvise)
 VALUE(SYS_pidfd_send_signal)
 VALUE(SYS_pidfd_open)
+#ifndef SYS_cachestat  // of Linux 6.5
+#define SYS_cachestat 451
+#endif
+VALUE(SYS_cachestat)
 VALUE(SYS_process_madvise)
 VALUE(SYS_kcmp)
 VALUE(SYS_close)
@@ -489,6 +493,7 @@ static const unsigned plain_calls[] = {
 #ifdef SYS_faccessat2
   SYS_faccessat2,
 #endif
+  SYS_cachestat,
 };
 static inline unsigned long plain_call_count(void) { return sizeof plain_calls / sizeof *plain_calls; }
 static inline unsigned plain_call(unsigned long index) { return plain_calls[index]; }

@@ -26,27 +26,15 @@ package struct ProcessMemory {
     }
   }
 
-  /// What the page cache holds of its unnamed files on disk (cachestat(2), Linux 6.5).
+  /// What the page cache holds of its unnamed files on disk (from Linux 6.5 on).
   package var cachedBytes: Int {
     files { !$0.hasPrefix("/memfd:") && $0.hasSuffix(" (deleted)") }.reduce(0) { sum, path in
       let raw = open(path, O_RDONLY | O_CLOEXEC)
       guard raw >= 0 else { return sum }
       let file = Descriptor(owning: raw)
-      var range: [UInt64] = [0, 0]
-      var counts = [UInt64](repeating: 0, count: 5)  // struct cachestat: in the cache, dirty, ...
-      let result = range.withUnsafeMutableBytes { range in
-        counts.withUnsafeMutableBytes { counts in
-          c_syscall(
-            Self.SYS_cachestat, Int(file.raw), Int(bitPattern: range.baseAddress), Int(bitPattern: counts.baseAddress),
-            0,
-            0)
-        }
-      }
-      return result == 0 ? sum + Int(counts[0]) * sysconf(Int32(_SC_PAGESIZE)) : sum
+      return sum + (cachedPages(file)?.cached ?? 0) * sysconf(Int32(_SC_PAGESIZE))
     }
   }
-
-  private static let SYS_cachestat = 451
 
   /// The paths of its descriptors whose targets are as asked.
   private func files(_ isAsked: (String) -> Bool) -> [String] {

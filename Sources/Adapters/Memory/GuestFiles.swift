@@ -69,29 +69,14 @@ package final class GuestFiles: GuestMemory {
   package func residentPages() throws(PortFailure) -> Int {
     var count = 0
     for region in map.regions {
-      if let pages = cachedPages(place(of: region.pages)) {
-        count += pages
+      let place = self.place(of: region.pages)
+      if let pages = cachedPages(place.file, offset: place.offset, bytes: place.bytes) {
+        count += pages.cached + pages.evicted
       } else {
         count += try pagesWithData(region.pages)
       }
     }
     return count
-  }
-
-  /// By one call, which waits for no lock (cachestat(2), Linux 6.5); nil where there is none.
-  private func cachedPages(_ place: (file: Descriptor, offset: Int, bytes: Int)) -> Int? {
-    let range = [UInt64(place.offset), UInt64(place.bytes)]  // struct cachestat_range of <linux/mman.h>
-    // struct cachestat: pages in the cache, dirty, under write-back, evicted (in the kernel's swap), lately evicted
-    var counts = [UInt64](repeating: 0, count: 5)
-    // Safety: the kernel reads two words and writes five.
-    let result = range.withUnsafeBytes { range in
-      counts.withUnsafeMutableBytes { counts in
-        c_syscall(
-          Linux.SYS_cachestat, Int(place.file.raw), Int(bitPattern: range.baseAddress),
-          Int(bitPattern: counts.baseAddress), 0, 0)
-      }
-    }
-    return result == 0 ? Int(counts[0] + counts[3]) : nil
   }
 
   /// By a walk, which waits for the file's lock and costs several times as much.

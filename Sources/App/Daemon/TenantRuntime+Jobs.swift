@@ -94,7 +94,7 @@ extension TenantRuntime {
       do throws(PortFailure) {
         while try memory.releaseStaging(limit: limit) == limit, !few, monitor.withLock({ isIdle }) {
           let isQuiet = steps == faultSteps.load(ordering: .relaxed)
-          if !isQuiet, memory.ledger.counts.releasable < Self.releaseBound / 2 { break }
+          if !isQuiet, memory.ledger.counts.releasable < releaseBound / 2 { break }
         }
       } catch { log.warning("tenant \(name): \(ProtocolError(error).message)") }
     }

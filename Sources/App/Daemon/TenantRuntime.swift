@@ -11,8 +11,8 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
   static let fileFaultThreads = 2
   /// The jobs thread gives staged copies of returned pages back once no fault has come for so long.
   static let releaseDelayNanoseconds: UInt64 = 50_000_000
-  /// So many are not let gather.
-  static let releaseBound = 32768
+  /// So many are not let gather: an eighth of the tenant's memory, 128 MiB at most.
+  var releaseBound: Int { min(memory.map.pageCount / 8, memory.map.geometry.pages(inBytes: UInt64(128 << 20))) }
   /// While faults come one by one, a few are given back right behind each of so many, when the next is still to come.
   static let rareFaultsPerRelease = 16
   static let releasedAtOnce = 24
@@ -293,7 +293,7 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
 
   /// - Parameter mayBeFew: so many faults have come one by one that a few copies are given back.
   private func expectRelease(of copies: Int, mayBeFew: Bool) {
-    if copies > 0 { callRelease(copies >= Self.releaseBound ? .all : mayBeFew ? .few : .inQuiet) }
+    if copies > 0 { callRelease(copies >= releaseBound ? .all : mayBeFew ? .few : .inQuiet) }
   }
 
   /// Wakes the jobs thread, should it wait for less.
