@@ -1,5 +1,5 @@
 /// A few threads that wait for a disk in the place of who has asked: started with the first request, and ended by `end`.
-final class DiskThreads<Request: Sendable, Outcome: Sendable>: @unchecked Sendable {  // its fields are guarded by `monitor`
+final class DiskThreads<Request: Sendable, Outcome: Sendable>: @unchecked Sendable {  // guarded by `monitor`
   private let monitor = Monitor()
   private let name: String
   private let count: Int

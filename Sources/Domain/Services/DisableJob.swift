@@ -124,7 +124,8 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   private mutating func installFromFile() throws(JobFailure) -> JobStep {
     guard let process = memory.ports.processes.first(where: { $0.isAlive }) else { throw .tenantGone }
     let limit = sizer.next(faultCount: memory.ledger.counts.faults.total)
-    var (hands, reads) = limit < sizer.largest ? (1, 1) : (2, Self.readsPerHand)  // while faults come, one processor is theirs
+    // While faults come, one processor is theirs.
+    var (hands, reads) = limit < sizer.largest ? (1, 1) : (2, Self.readsPerHand)
     func most() -> Int { min(hands * reads * memory.map.geometry.hugePagePages, memory.ledger.counts.file) }
     if hands > 1, !hasRoom(for: most(), fromFile: true) { (hands, reads) = (1, 1) }
     guard hands > 1 || hasRoom(for: most(), fromFile: true) else { return try waitForRoom() }
