@@ -60,6 +60,17 @@ package final class HelperThread: Helper, @unchecked Sendable {  // its fields a
     return (done, value)
   }
 
+  package func takeTurns(_ count: Int) -> @Sendable () -> Int? {
+    final class Turns: Sendable {
+      let taken = Atomic(0)
+    }
+    let turns = Turns()
+    return {
+      let number = turns.taken.add(1, ordering: .relaxed).oldValue
+      return number < count ? number : nil
+    }
+  }
+
   /// Ends the thread; the next work starts it anew.
   package func end() {
     monitor.withLock {

@@ -77,19 +77,9 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     func most() -> Int { min(windows.reduce(0) { $0 + $1.count }, memory.ledger.counts.staged) }
     if windows.count > 1, !hasRoom(for: most(), fromFile: false) { windows = [windows[0]] }
     guard windows.count > 1 || hasRoom(for: most(), fromFile: false) else { return try waitForRoom() }
-    let (returns, half) = (returns, (windows.count + 1) / 2)
-    let (mine, others) = (windows[..<half], windows[half...])
-    var outcomes: [PageReturn<Ports>.Outcome] = []
-    if others.isEmpty {
-      outcomes = [returns.bringBack(mine, by: process)]
-    } else {
-      let (left, right) = memory.ports.helper.both {
-        returns.bringBack(mine, by: process)
-      } _: {
-        returns.bringBack(others, by: process)
-      }
-      outcomes = [left, right]
-    }
+    let returns = returns
+    let (mine, others) = memory.ports.helper.both(windows) { returns.bringBack($0, by: process) }
+    let outcomes = [mine, others]
     for outcome in outcomes { stagedPages += outcome.pages }
     if let failure = outcomes.lazy.compactMap(\.failure).first { throw .port(failure) }
     let stop = outcomes.lazy.compactMap(\.stop).first

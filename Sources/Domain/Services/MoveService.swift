@@ -114,7 +114,7 @@ package struct MoveService<Ports: TenantPorts> {
     for window in left.reversed() { if isEdge(window) { edges.append(window) } else { windows.append(window) } }
   }
 
-  /// Half of the windows are the helper's.
+  /// The helper takes its share of the windows.
   ///
   /// - Returns: false where an event must be read first, and not all were moved.
   private mutating func move(_ next: [PageRange]) throws(PortFailure) -> Bool {
@@ -125,12 +125,7 @@ package struct MoveService<Ports: TenantPorts> {
       let areSeveral = next.count > 1 && memory.ports.staging.reserve(next.pageCount)
       defer { _ = memory.ports.staging.reserve(0) }
       guard areSeveral else { return [work.move(next[0], reserves: true)] }
-      let (first, second) = (Array(next.prefix((next.count + 1) / 2)), Array(next.dropFirst((next.count + 1) / 2)))
-      let (mine, others) = memory.ports.helper.both {
-        work.move(first)
-      } _: {
-        work.move(second)
-      }
+      let (mine, others) = memory.ports.helper.both(next) { work.move($0) }
       return mine + others
     }
     var (left, failure): ([PageRange], PortFailure?) = (next, nil)

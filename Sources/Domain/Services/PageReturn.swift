@@ -15,10 +15,10 @@ struct PageReturn<Ports: TenantPorts>: Sendable {
   private static var releasedHugePages: Int { 4 }
 
   /// Brings back window after window, until something stands in the way, or faults come: these want more of the processor.
-  func bringBack(_ windows: ArraySlice<PageRange>, by process: Ports.Process) -> Outcome {
+  func bringBack(_ nextWindow: () -> PageRange?, by process: Ports.Process) -> Outcome {
     var outcome = Outcome()
     let faults = memory.ledger.counts.faults.total
-    for window in windows {
+    while let window = nextWindow() {
       if outcome.pages > 0, memory.ledger.counts.faults.total != faults {
         outcome.isCutShort = true
         break

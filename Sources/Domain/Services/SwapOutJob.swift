@@ -14,14 +14,8 @@ package struct SwapOutJob<Ports: TenantPorts>: SteppedJob {
       if let failure { throw .port(failure) }
       return try goOn()
     }
-    // By turns, so that both come to the file's end together.
-    let halves = [0, 1].map { hand in batches.indices.filter { $0 % 2 == hand }.map { batches[$0] } }
     let half = Half(memory: memory)
-    let (first, second) = memory.ports.helper.both {
-      half.write(halves[0])
-    } _: {
-      half.write(halves[1])
-    }
+    let (first, second) = memory.ports.helper.both(batches) { half.write($0) }
     try finish(first + second, failure)
     sizer.took(nanoseconds: memory.ports.clock.nowNanoseconds - start)
     return .again
@@ -90,19 +84,19 @@ package struct SwapOutJob<Ports: TenantPorts>: SteppedJob {
 
     let memory: TenantMemory<Ports>
 
-    /// Nothing more once a write has failed.
-    func write(_ batches: [WriteBatch]) -> [Written] {
-      var written = batches.map { Written(batch: $0) }
+    /// Nothing more is written once a write has failed.
+    func write(_ next: () -> WriteBatch?) -> [Written] {
+      var all: [Written] = []
       var failure: PortFailure?
-      for index in written.indices {
+      while let batch = next() {
+        var written = Written(batch: batch)
         if failure == nil {
-          do throws(PortFailure) { written[index].checksums = try write(written[index].batch) } catch {
-            failure = error
-          }
+          do throws(PortFailure) { written.checksums = try write(batch) } catch { failure = error }
         }
-        written[index].failure = failure
+        written.failure = failure
+        all.append(written)
       }
-      return written
+      return all
     }
 
     /// A page that is touched meanwhile may be written as anything: its record has changed then, and the slot is freed.

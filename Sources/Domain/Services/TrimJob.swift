@@ -17,7 +17,12 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
 
   package mutating func step() throws(JobFailure) -> JobStep {
     if stepEnd == PageIndex(0) { memory.ledger.restartLooks() }
-    stepEnd = min(stepEnd + Self.pagesPerStep, PageIndex(memory.map.pageCount))
+    let end = PageIndex(memory.map.pageCount)
+    guard let next = memory.ledger.nextStaged(from: stepEnd, before: end, limit: 1) else {
+      do throws(PortFailure) { _ = try memory.releaseStaging(limit: .max) } catch { throw .port(error) }
+      return .finished
+    }
+    stepEnd = min(next.lowerBound + Self.pagesPerStep, end)
     // What is dropped is given back by one hand only: two who punch one memfd stand in each other's way. Both look at the
     // next pages whenever they have time.
     let first = Hand(memory: memory, end: stepEnd, givesBack: true)
@@ -33,9 +38,7 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
       examinedPages += found.examinedPages
     }
     if let failure = mine.failure ?? others.failure { throw .port(failure) }
-    guard stepEnd == PageIndex(memory.map.pageCount) else { return .again }
-    do throws(PortFailure) { _ = try memory.releaseStaging(limit: .max) } catch { throw .port(error) }
-    return .finished
+    return .again
   }
 
   package mutating func abort() {}

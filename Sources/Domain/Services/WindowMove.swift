@@ -26,9 +26,9 @@ struct WindowMove<Ports: TenantPorts>: Sendable {
   let movesWhole: Bool
 
   /// As many as go well. Room for all has been reserved.
-  func move(_ windows: [PageRange]) -> [Outcome] {
+  func move(_ next: () -> PageRange?) -> [Outcome] {
     var outcomes: [Outcome] = []
-    for window in windows {
+    while let window = next() {
       let outcome = move(window, reserves: false)
       outcomes.append(outcome)
       if outcome.end != .moved || outcome.isProtected { break }

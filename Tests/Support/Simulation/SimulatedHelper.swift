@@ -38,6 +38,16 @@ package final class SimulatedHelper: Helper, @unchecked Sendable {  // belongs t
     return (done, outcome.value ?? second())
   }
 
+  package func takeTurns(_ count: Int) -> @Sendable () -> Int? {
+    let turns = Outcome<Int>()
+    turns.value = 0
+    return {
+      guard let number = turns.value, number < count else { return nil }
+      turns.value = number + 1
+      return number
+    }
+  }
+
   private final class Outcome<Value: Sendable>: @unchecked Sendable {
     var value: Value?
   }
