@@ -211,6 +211,19 @@ import Testing
     #expect(driver.ledger.counts.faults == FaultCounters())
   }
 
+  @Test("what was just being written when a worker died gives its space back")
+  func halfWrittenSlots() throws {
+    let table = PlainTable(pageCount: 8)
+    let dead = PageLedger(pageCount: 8, table: table, lock: CountedLock())
+    dead.open()
+    dead.pagesPunching(LedgerDriver.range(0..<8))
+    dead.pagesStaged(LedgerDriver.range(0..<8))
+    #expect(try #require(dead.beginWrite(from: PageIndex(0), limit: 6)).slots.count == 6)
+    let next = PageLedger(pageCount: 8, table: table, lock: CountedLock())
+    next.rebuild()
+    #expect(next.counts.staged == 8 && next.wastedSlots == 6)
+  }
+
   @Test("where slots are used up, pages that came back give theirs, and others keep theirs")
   func staleSlots() throws {
     let ledger = PageLedger(pageCount: 8, slotLimit: 4, table: PlainTable(pageCount: 8), lock: CountedLock())

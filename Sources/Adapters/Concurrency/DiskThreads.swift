@@ -32,7 +32,7 @@ final class DiskThreads<Request: Sendable, Outcome: Sendable>: @unchecked Sendab
     guard !isLeft else { return }
     // No thread is to be had. Slower, and right.
     let outcome = carryOut(request)
-    monitor.withLock { outcomes.append(outcome) }
+    finish(with: outcome)
   }
 
   /// Waits for an outcome, in any order; nil where as many have asked as there are requests. Several may ask at a time.
@@ -64,11 +64,14 @@ final class DiskThreads<Request: Sendable, Outcome: Sendable>: @unchecked Sendab
 
   private func run() {
     while let request = take() {
-      let outcome = carryOut(request)
-      monitor.withLock {
-        outcomes.append(outcome)
-        monitor.wakeAll()
-      }
+      finish(with: carryOut(request))
+    }
+  }
+
+  private func finish(with outcome: Outcome) {
+    monitor.withLock {
+      outcomes.append(outcome)
+      monitor.wakeAll()
     }
   }
 

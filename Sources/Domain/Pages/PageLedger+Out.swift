@@ -201,7 +201,7 @@ extension PageLedger {
   // MARK: Giving staging memory back
 
   /// Takes the next staged copies that nobody needs: as far as no needed one lies between, however many pages have none, so
-  /// that scattered ones are given back together. To be called under the gate, shared or exclusive, and the memory given
+  /// that scattered ones are given back together. To be called with the gate held for releasing, and the memory given
   /// back before it is let go: a move into the same pages can't come between.
   package func takeReleasable(limit: Int) -> PageRange? {
     locked {

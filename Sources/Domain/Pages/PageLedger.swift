@@ -278,7 +278,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
 
   // MARK: Removed by the tenant
 
-  /// Forgets the pages' content everywhere. To be called under the exclusive gate.
+  /// Forgets the pages' content everywhere. To be called with the gate held for reading, or exclusively.
   package func discard(_ range: PageRange) {
     locked {
       guard books.isOpen else { return }

@@ -1,6 +1,6 @@
 /// How many pages one step handles while it holds the gate: much while nobody waits, little while faults come.
 ///
-/// A fault is read under the exclusive gate, so it waits for the step that runs. The largest chunk (2 MiB of pages) costs
+/// Who reads a fault holds the gate alone, so it waits for the step that runs. The largest chunk (2 MiB of pages) costs
 /// it most of a millisecond, the smallest some tens of microseconds.
 package struct ChunkSizer: Sendable {
   package let largest: Int

@@ -23,7 +23,7 @@ package protocol LedgerLock: Sendable {
 package enum GateHold: CaseIterable, Sendable {
   /// Look-up, then install: beside others who do.
   case shared
-  /// Moving a window of pages; opening and closing the books: alone.
+  /// Moving a window of pages; dropping staged copies; opening and closing the books: alone.
   case exclusive
   /// Reading events, applying them and serving the faults among them: alone, but for who releases.
   case reading
