@@ -138,6 +138,8 @@ struct CommandLineTests {
     arguments: [
       ([], 2), (["fly"], 2), (["enable"], 2), (["enable", "a", "b"], 2), (["serve", "--log-level", "loud"], 2),
       (["serve", "--socket-mode", "9"], 2), (["demo", "--memory", "much"], 2), (["demo", "--memory", "1K"], 2),
+      (["serve", "--socket-group", "no such group"], 2), (["bench", "--only", ""], 2),
+      (["bench", "--plot", "/nonexistent/plot.svg"], 1), (["attach", "1", "--qmp", "/x", "--freeze", "live"], 2),
       (["list", "--socket", "/nonexistent/socket"], 1), (["--version"], 0), (["--help"], 0), (["serve", "--help"], 0),
       (["trim", "--help"], 0),
     ] as [([String], Int32)])

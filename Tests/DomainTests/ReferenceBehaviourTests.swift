@@ -86,6 +86,21 @@ import Testing
     }
   }
 
+  @Test("a copy whose memory could not be given back is given back the next time")
+  func releaseFails() throws {
+    try Scene.play([.init(pages: 3)], contents: Self.full) { scene in
+      try scene.enable()
+      try requireEqual(scene.read(1), 101, "page 1")
+      scene.kernel.injector.plan = .random(perMille: 1000)
+      scene.kernel.injector.isOn = true
+      #expect(throws: PortFailure.self) { try scene.memory.releaseStaging(limit: 9) }
+      scene.kernel.injector.isOn = false
+      try requireEqual(scene.kernel.staging, [100, 101, 102], "staging memory")
+      try requireEqual(try scene.memory.releaseStaging(limit: 9), 1, "given back")
+      try requireEqual(scene.kernel.staging, [100, nil, 102], "staging memory")
+    }
+  }
+
   @Test("reference 6: a page in the file comes back with its content, and stays on disk to be found unchanged")
   func fileFault() throws {
     try Scene.play([.init(pages: 3), .init(pages: 3)], contents: Self.full) { scene in

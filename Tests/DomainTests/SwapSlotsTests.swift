@@ -250,6 +250,18 @@ import Testing
     #expect(slots.allocateRun(upTo: 1) == run)
   }
 
+  @Test("every slot of a long file keeps its owner, however the file grew")
+  func manyOwners() {
+    let capacity = 50_000
+    var slots = SwapSlots(capacity: capacity)
+    for wanted in [1, 8_191, 1, 16_383, capacity] {
+      guard let run = slots.allocateRun(upTo: wanted) else { break }
+      for slot in run { slots.setOwner(of: slot, to: PageIndex(capacity - slot.rawValue)) }
+    }
+    #expect(slots.length == capacity)
+    #expect((0..<capacity).allSatisfy { slots.owner(of: SwapSlot($0)) == PageIndex(capacity - $0) })
+  }
+
   @Test("adopted slots are taken, owned, and never handed out")
   func adoption() throws {
     try checkProperty("adopted slots stay", cases: 100) { choices in

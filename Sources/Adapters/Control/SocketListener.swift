@@ -85,13 +85,15 @@ package final class SocketListener: Sendable {
     }
   }
 
+  /// Whether there is a group of this name, or number.
+  package static func isKnown(group: String) -> Bool { number(of: group) != nil }
+
+  private static func number(of group: String) -> UInt32? {
+    UInt32(group) ?? getgrnam(group)?.pointee.gr_gid
+  }
+
   private static func giveTo(_ group: String, _ path: String) throws(SystemError) {
-    let number: UInt32
-    if let given = UInt32(group) {
-      number = given
-    } else if let entry = getgrnam(group) {
-      number = entry.pointee.gr_gid
-    } else {
+    guard let number = number(of: group) else {
       throw SystemError("there is no group \(group)", errorNumber: EINVAL)
     }
     try checked("giving \(path) to the group \(group)") { chown(path, uid_t.max, number) }

@@ -123,6 +123,11 @@ package enum File {
     try writeAll(Array(text.utf8), to: file.raw, operation: "writing \(path)")
   }
 
+  /// Sees whether it can be written, and makes it where it is not there; what it holds stays.
+  package static func checkWritable(_ path: String) throws(SystemError) {
+    _ = try Descriptor(opening: path, O_WRONLY | O_CREAT, mode: 0o666, operation: "writing \(path)")
+  }
+
   /// Puts a file in place whole, and makes the directories above it; where that fails, it stays as it was.
   package static func replace(_ path: String, with bytes: [UInt8], mode: UInt32) throws(SystemError) {
     try Directory.make(of: path)

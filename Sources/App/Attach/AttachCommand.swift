@@ -13,6 +13,9 @@ enum AttachCommand {
       throw UsageError(message: "--freeze: \"\(mode)\"; signal or live is right")
     }
     var request: [String: JSONValue] = ["op": "attach", "pid": .integer(Int64(pid))]
+    if arguments.value("qmp") != nil, let mode = arguments.value("freeze"), mode != "signal" {
+      throw UsageError(message: "--qmp: goes with --freeze signal only, not with \(mode); leave one of them out")
+    }
     for (option, field) in [("name", "tenant"), ("freeze", "freeze")] {
       if let value = arguments.value(option) { request[field] = .string(value) }
     }

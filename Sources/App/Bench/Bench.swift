@@ -9,13 +9,16 @@ enum Bench {
       geometry: geometry, pageCount: pageCount, runs: try arguments.number("runs", 1...1000) ?? 5,
       zeroRun: try arguments.number("zero-run", 1...64), collapses: arguments.has("collapse"),
       rows: try rows(arguments))
+    // Known before it takes minutes.
+    let plot = arguments.value("plot")
+    if let plot { try File.checkWritable(plot) }
     let stage = try Stage(arguments)
     defer { stage.end() }
     let run = BenchRun(plan: plan, stage: stage, showsProgress: !arguments.has("json") && Console.isTerminal)
     try run.play()
     ProgressLine.erase()
     let report = BenchReport(run, MachineDescription(swapDirectory: stage.swapDirectory))
-    if let path = arguments.value("plot") { try File.write(BenchPlot(report).svg, to: path) }
+    if let plot { try File.write(BenchPlot(report).svg, to: plot) }
     try arguments.conclude(
       report.json, report.text,
       complaint: report.mismatches == 0 ? nil : "\(report.mismatches.counted("page")) came back wrong")
@@ -28,8 +31,8 @@ enum Bench {
     }
     let known = BenchRow.all.filter { !$0.name.hasPrefix("kernel-") || arguments.value("compare") != nil }
     guard let only = arguments.value("only") else { return known }
-    let names = only.split(separator: ",")
-    for name in names where !known.contains(where: { $0.name.hasPrefix(name) }) {
+    let names = only.split(separator: ",", omittingEmptySubsequences: false)
+    for name in names where name.isEmpty || !known.contains(where: { $0.name.hasPrefix(name) }) {
       throw UsageError(
         message: "--only: there is no row \"\(name)\"; there are \(known.map(\.name).joined(separator: ", "))")
     }

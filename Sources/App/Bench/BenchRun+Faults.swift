@@ -22,13 +22,20 @@ extension BenchRun {
     }
   }
 
+  /// Each row for itself: what the daemon still has to do for one, giving the copies of the pages back, is over before the next
+  /// begins, and its processor time counts.
+  ///
   /// - Parameter way: nil for ours.
   private func measureFaults(_ guest: BenchGuest, way: String?, pauses: [String: UInt32]) throws {
     func touch(_ pause: UInt32, threads: Int) throws -> (touches: Touches, processorSeconds: Double) {
       var touches = Touches(.null)
       let workers = way == nil ? stage.processes : []
+      let paths = stage.stagingPaths
+      let staged = ProcessMemory.bytes(at: paths)
       let cost = try Cost.measure(of: workers) {
         touches = try guest.tenant.touch(plan.touches, pauseMicroseconds: pause, threads: threads)
+        guard way == nil else { return }
+        try stage.awaitStaging(of: staged - plan.geometry.bytes(inPages: touches.touched), at: paths)
       }
       return (touches, Double(cost.processorNanoseconds) / 1e9 / Double(max(1, touches.touched)))
     }
@@ -91,8 +98,7 @@ extension BenchRun {
     let paths = stage.stagingPaths
     try ours("remove", pages: pages) {
       try guest.tell("remove \(pages)")
-      // Their copies' memory comes back a little later.
-      while ProcessMemory.bytes(at: paths) > staged { SystemClock().sleep(microseconds: 100) }
+      try stage.awaitStaging(of: staged, at: paths)
     }
     try stage.ask("disable", guest.name)
     if try guest.tell("resident")["pages"]?.int != guest.pageCount - pages { mismatches += 1 }

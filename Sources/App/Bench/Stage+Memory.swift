@@ -19,6 +19,24 @@ extension Stage {
   /// daemon's.
   var stagingPaths: [String] { worker.paths(ofMemoryFiles: "swap-monitor-staging") }
 
+  /// Returns once so much is left: the daemon gives copies back a little later than nobody needs them any more.
+  ///
+  /// - Parameter paths: `stagingPaths`.
+  func awaitStaging(of bytes: Int, at paths: [String]) throws(CommandFailure) {
+    let clock = SystemClock()
+    let deadline = clock.nowNanoseconds + Self.staleNanoseconds
+    while ProcessMemory.bytes(at: paths) > bytes {
+      guard clock.nowNanoseconds < deadline else {
+        let left = ByteSize.text(UInt64(ProcessMemory.bytes(at: paths)))
+        throw CommandFailure(
+          message: "the daemon keeps \(left) of copies, of which \(ByteSize.text(UInt64(bytes))) are needed")
+      }
+      clock.sleep(microseconds: 100)
+    }
+  }
+
+  private static let staleNanoseconds: UInt64 = 10_000_000_000
+
   func knows(_ tenant: String) -> Bool {
     attempt { try client.exchange(["op": "status", "tenant": .string(tenant)]) }?["ok"]?.isTrue == true
   }

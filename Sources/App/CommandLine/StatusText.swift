@@ -50,8 +50,7 @@ enum StatusText {
     text += "\(pages("redundant_pages")) redundant\n"
     if pages("removed_pages") > 0 { text += "  removed           \(count("removed_pages")) by the tenant\n" }
     if let rate { text += "  faults a second   \(ByteSize.decimals(rate, 0))\n" }
-    if let last = reply["state_transition"] {
-      let what = reply["operation"]?.text ?? reply["last_operation"]?.text ?? "none"
+    if let last = reply["state_transition"], let what = reply["operation"]?.text ?? reply["last_operation"]?.text {
       let done = (last["pages"]?.int ?? 0).counted("page")
       text += "  last operation    \(what): \(done) in \(last["time_ms"]?.int ?? 0) ms\n"
     }

@@ -1,8 +1,8 @@
 internal import Adapters
 internal import Domain
 
-/// The one place where a tenant's ports are chosen and put together.
-struct LinuxPorts: TenantPorts {
+/// The one place where a tenant's ports are chosen and put together. A class, as generic code copies it often.
+final class LinuxPorts: TenantPorts {
   let table: PageTables
   let lock = PlainMutex()
   let gate = FairGate()

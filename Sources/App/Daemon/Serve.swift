@@ -98,6 +98,11 @@ enum Serve {
       throw UsageError(
         message: "--socket-mode: \"\(arguments.value("socket-mode") ?? "")\"; an octal mode such as 0660 is right")
     }
+    if let group = arguments.value("socket-group"), !SocketListener.isKnown(group: group) {
+      throw UsageError(
+        message: "--socket-group: there is no group \"\(group)\"; 'getent group' lists them, and a number is right, too"
+      )
+    }
     do throws(SocketListener.Failure) {
       return try SocketListener(
         path: socketPath(arguments), mode: mode, group: arguments.value("socket-group")

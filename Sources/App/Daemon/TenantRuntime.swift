@@ -272,13 +272,15 @@ final class TenantRuntime: @unchecked Sendable {  // mutable fields are guarded 
         }
       }
       if report.removes > 0 { cleaner.ask() }
-      if let process = report.processGone { processGone(process) }
-      if !report.children.isEmpty { childrenForked(report.children) }
+      let gone = service.takeProcessGone()
+      if let gone { processGone(gone) }
+      let children = service.takeChildren()
+      if !children.isEmpty { childrenForked(children) }
       if let address = report.outsideAddress {
         log.warning(
           "tenant \(name): a fault at 0x\(String(address, radix: 16)), in no region; its thread waits for ever")
       }
-      if let failure = report.failure, report.processGone == nil {
+      if let failure = report.failure, gone == nil {
         log.warning("tenant \(name): \(ProtocolError(failure).message)")
       }
       if hasServed, !waiter.isLooking { rareFaults += 1 }

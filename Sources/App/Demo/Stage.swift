@@ -98,6 +98,8 @@ extension Arguments {
     if !has("json") {
       Console.write(text)
     } else if complaint == nil {
+      var report = report
+      report["ok"] = true
       ClientCommands.printJSON(report)
     }
     if let complaint { throw CommandFailure(message: complaint, report: report) }

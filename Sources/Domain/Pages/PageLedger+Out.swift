@@ -217,6 +217,12 @@ extension PageLedger {
     }
   }
 
+  /// Their memory could not be given back, and is to be: what was taken, in the same hold of the gate. (What lies in between
+  /// has no copy, and loses nothing.)
+  package func releaseFailed(_ run: PageRange) {
+    locked { books.releasable.insert(run.lowerBound.rawValue..<run.upperBound.rawValue) }
+  }
+
   private func nextReleasable(from start: Int, limit: Int) -> Range<Int>? {
     guard let first = books.releasable.nextMember(from: start) else { return nil }
     let bound = min(books.staged.nextMember(from: first) ?? pageCount, first + limit)

@@ -157,7 +157,13 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
   /// is kept, stale, so that trim can find the page unchanged later.
   package func pagesReturned(_ range: PageRange, faultFrom source: FaultSource? = nil) {
     locked {
-      for page in range { takeBack(page, table.record(of: page)) }
+      var position = range.lowerBound.rawValue
+      while position < range.upperBound.rawValue {
+        position = returnPlainlyStaged(from: position, before: range.upperBound.rawValue)
+        guard position < range.upperBound.rawValue else { break }
+        takeBack(PageIndex(position), table.record(of: PageIndex(position)))
+        position += 1
+      }
       books.counters.count(source)
     }
   }
@@ -287,6 +293,8 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       books.discarding.insert(range.lowerBound.rawValue..<range.upperBound.rawValue)
       var position = range.lowerBound.rawValue
       while let found = books.recorded.nextMember(from: position), found < range.upperBound.rawValue {
+        position = returnPlainlyStaged(from: found, before: range.upperBound.rawValue)
+        guard position == found else { continue }
         let page = PageIndex(found)
         let old = table.record(of: page)
         leave(page, old)
@@ -355,6 +363,24 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       books.unreadable.remove(page.rawValue)
       books.unhealed.insert(page.rawValue)
     }
+  }
+
+  /// Pages that are staged, and of which nothing else is known, become the guest's, many at once.
+  ///
+  /// - Returns: where their run ends that begins here.
+  private func returnPlainlyStaged(from start: Int, before end: Int) -> Int {
+    guard books.unhealed.count == 0 else { return start }
+    let staged = PageRecord(.staged)
+    var position = start
+    while position < end, table.record(of: PageIndex(position)) == staged {
+      table.setRecord(.guest, of: PageIndex(position))
+      position += 1
+    }
+    guard position > start else { return start }
+    books.recorded.remove(start..<position)
+    books.staged.remove(start..<position)
+    books.releasable.insert(start..<position)
+    return position
   }
 
   /// The page is the guest's.

@@ -21,8 +21,9 @@ package struct SwapSlots: Sendable {
   private var punchable: PageBitmap
   /// Freed while they were being read: still `used`, owned by nobody.
   private var freedWhilePinned: PageBitmap
-  /// Owner of each slot below `length`.
-  private var owners: [UInt32] = []
+  /// Owner of each slot below `length`, in leaves of 32 KiB: one long array would be copied as it grows, and be half empty.
+  private var owners: [[UInt32]] = []
+  private static let ownersPerLeaf = 1 << 13
   private var pinned: [SlotRange] = []
   private var searchStart = 0
 
@@ -41,7 +42,9 @@ package struct SwapSlots: Sendable {
     pinned.reserveCapacity(Self.expectedPins)
   }
 
-  package func owner(of slot: SwapSlot) -> PageIndex { PageIndex(Int(owners[slot.rawValue])) }
+  package func owner(of slot: SwapSlot) -> PageIndex {
+    PageIndex(Int(owners[slot.rawValue / Self.ownersPerLeaf][slot.rawValue % Self.ownersPerLeaf]))
+  }
 
   /// Takes the best run for `wanted` pages: a free run as long as that, else new slots at the file's end, else the
   /// longest of the runs looked at. Slots of a run belong to nobody until `setOwner`.
@@ -59,7 +62,7 @@ package struct SwapSlots: Sendable {
   }
 
   package mutating func setOwner(of slot: SwapSlot, to page: PageIndex) {
-    owners[slot.rawValue] = UInt32(page.rawValue)
+    owners[slot.rawValue / Self.ownersPerLeaf][slot.rawValue % Self.ownersPerLeaf] = UInt32(page.rawValue)
   }
 
   /// Gives a slot back; if it is being read, it becomes free when the last read has ended.
@@ -112,8 +115,7 @@ package struct SwapSlots: Sendable {
   /// - Parameter punching: what is just being punched; `endPunch` will tell of it.
   package mutating func adoptLeftover(length: Int, punching: SlotRange?) {
     punchable.insert(0..<length)
-    self.length = punching.map { max(length, $0.upperBound.rawValue) } ?? length
-    owners = Array(repeating: 0, count: self.length)
+    makeLength(punching.map { max(length, $0.upperBound.rawValue) } ?? length)
     if let punching { used.insert(punching.lowerBound.rawValue..<punching.upperBound.rawValue) }
   }
 
@@ -126,9 +128,14 @@ package struct SwapSlots: Sendable {
 
   /// The file reaches to a slot's end at least.
   package mutating func coverLength(of slot: SwapSlot) {
-    guard slot.rawValue >= length else { return }
-    owners.append(contentsOf: repeatElement(0, count: slot.rawValue + 1 - length))
-    length = slot.rawValue + 1
+    if slot.rawValue >= length { makeLength(slot.rawValue + 1) }
+  }
+
+  private mutating func makeLength(_ slots: Int) {
+    length = slots
+    while owners.count * Self.ownersPerLeaf < slots {
+      owners.append([UInt32](repeating: 0, count: Self.ownersPerLeaf))
+    }
   }
 
   /// After the last `adopt`: what lies between the taken slots may still hold something.

@@ -16,18 +16,15 @@ package protocol FileFaultQueue<Process> {
   func offer(_ fault: WaitingFault<Process>) -> Bool
 }
 
-/// What one step of the event service saw.
-package struct EventStep<Process: MonitoredProcess>: Sendable {
+/// What one step of the event service saw; which processes it was about is asked for apart. (Not generic: looking up generic
+/// types at run time is a good part of what serving a fault costs besides the kernel's share.)
+package struct EventStep: Sendable {
   package var events = 0
   package var removes = 0
   /// Faults that were handed to who waits for the disk.
   package var queued = 0
   /// Faults that wait for another try.
   package var waiting = 0
-  /// Forked, and served from now on.
-  package var children: [Process] = []
-  /// Its memory turned out to be no more.
-  package var processGone: Process?
   package var outsideAddress: UInt64?
   package var failure: PortFailure?
 }
@@ -40,6 +37,8 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
   /// Faults kept for another try; beyond that the waiting thread is woken, and faults again.
   package static var retryCapacity: Int { 1024 }
 
+  private var children: [Ports.Process] = []
+  private var processGone: Ports.Process?
   private let memory: TenantMemory<Ports>
   private let faults: FaultService<Ports>
   private let files: Files
@@ -58,15 +57,28 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
   }
 
   /// - Parameter processes: those whose userfaultfds may have something to read.
-  package mutating func step(_ processes: [Ports.Process]) -> EventStep<Ports.Process> {
-    var report = EventStep<Ports.Process>()
+  package mutating func step(_ processes: [Ports.Process]) -> EventStep {
+    var report = EventStep()
     for process in processes { drain(process, &report) }
-    tryAgain(&report)
+    if !retries.isEmpty { tryAgain(&report) }
     report.waiting = retries.count + (memory.healPages() ? 0 : 1)
     return report
   }
 
-  private mutating func drain(_ process: Ports.Process, _ report: inout EventStep<Ports.Process>) {
+  /// Forked, and served since; told once.
+  package mutating func takeChildren() -> [Ports.Process] {
+    if children.isEmpty { return [] }
+    defer { children = [] }
+    return children
+  }
+
+  /// One whose memory turned out to be no more; told once.
+  package mutating func takeProcessGone() -> Ports.Process? {
+    defer { processGone = nil }
+    return processGone
+  }
+
+  private mutating func drain(_ process: Ports.Process, _ report: inout EventStep) {
     missing.removeAll(keepingCapacity: true)
     do throws(PortFailure) {
       // Reading and applying the removes is one step: whoever looks a page up sees none that was read and not applied. So is
@@ -85,19 +97,18 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
     }
   }
 
-  private mutating func serveMissing(of process: Ports.Process, _ report: inout EventStep<Ports.Process>) {
+  private mutating func serveMissing(of process: Ports.Process, _ report: inout EventStep) {
     for address in missing {
       guard let page = process.addresses.page(atAddress: address) else {
         report.outsideAddress = address
         continue
       }
-      handle(faults.serveUnderGate(page, from: process), WaitingFault(page: page, process: process), &report)
+      handle(faults.serveUnderGate(page, from: process), of: page, process, &report)
     }
   }
 
   /// What is no fault is applied, and faults are noted. With the gate held for reading, so no window of a move is under way and nothing is looked up.
-  private mutating func apply(_ event: MemoryEvent, of process: Ports.Process, _ report: inout EventStep<Ports.Process>)
-  {
+  private mutating func apply(_ event: MemoryEvent, of process: Ports.Process, _ report: inout EventStep) {
     switch event {
     case .missing(let address): missing.append(address)
     case .writeProtected, .other: break
@@ -110,29 +121,31 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
       guard let child = process.takeChild(number) else { return }
       memory.ports.append(child)
       memory.ledger.processJoined()
-      report.children.append(child)
+      children.append(child)
     }
   }
 
-  private mutating func tryAgain(_ report: inout EventStep<Ports.Process>) {
+  private mutating func tryAgain(_ report: inout EventStep) {
     for _ in 0..<retries.count {
       let fault = retries.remove(at: 0)  // removeFirst() would allocate, generic as this is
-      handle(faults.serve(fault.page, from: fault.process), fault, &report)
+      handle(faults.serve(fault.page, from: fault.process), of: fault.page, fault.process, &report)
     }
   }
 
   private mutating func handle(
-    _ outcome: FaultOutcome, _ fault: WaitingFault<Ports.Process>, _ report: inout EventStep<Ports.Process>
+    _ outcome: FaultOutcome, of page: PageIndex, _ process: Ports.Process, _ report: inout EventStep
   ) {
     switch outcome {
     case .served, .unreadable: break
-    case .retryLater: keep(fault)
-    case .needsFile: if files.offer(fault) { report.queued += 1 } else { keep(fault) }
-    case .processGone: report.processGone = fault.process
+    case .retryLater: keep(WaitingFault(page: page, process: process))
+    case .needsFile:
+      let fault = WaitingFault(page: page, process: process)
+      if files.offer(fault) { report.queued += 1 } else { keep(fault) }
+    case .processGone: processGone = process
     case .outside(let address): report.outsideAddress = address
     case .failed(let failure):
       report.failure = failure
-      keep(fault)
+      keep(WaitingFault(page: page, process: process))
     }
   }
 

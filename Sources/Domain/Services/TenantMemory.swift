@@ -83,7 +83,10 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
           if released > before, ports.gate.isWanted { break }
           let most = end - released
           guard let run = ledger.takeReleasable(limit: most) else { break }
-          try ports.staging.release(run)
+          do throws(PortFailure) { try ports.staging.release(run) } catch {
+            ledger.releaseFailed(run)
+            throw error
+          }
           released += run.count
         }
       }

@@ -78,7 +78,7 @@ final class SimulatedWorker: @unchecked Sendable {  // belongs to whoever holds 
     while !isOver {
       let report = service.step(ports.processes)
       let hasEnded = memory.ledger.isClosing || !memory.ledger.isOpen
-      for child in report.children { child.outlivesMonitoring = hasEnded }
+      for child in service.takeChildren() { child.outlivesMonitoring = hasEnded }
       if report.outsideAddress != nil { kernel.fail("a fault is outside of all regions") }
       if let failure = report.failure { check(failure) }
       let hasEvents = { self.isOver || self.mayReadEvents && self.kernel.processes.contains { $0.hasEvents } }
