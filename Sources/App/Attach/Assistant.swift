@@ -90,12 +90,13 @@ enum Assistant {
       reply.regions.append(region)
     }
     guard memfds.isEmpty else { return (reply, memfds) }
-    let reasons = reply.regions.map { "\($0.name) \($0.complaint ?? "")" }.joined(separator: "; ")
+    let reasons = reply.regions.map { "\($0.name): \($0.complaint ?? "not taken")" }.joined(separator: "; ")
     throw ProtocolError(
       .unsupported,
-      "process \(process.pid) has no memory that can be taken: what is wanted is a shared mapping of a memfd, as QEMU makes it for "
-        + "-object memory-backend-memfd,id=mem,size=…,share=on -machine memory-backend=mem"
-        + (reasons.isEmpty ? "" : " (\(reasons))"))
+      "process \(process.pid) has no memory that can be taken"
+        + (reasons.isEmpty ? "" : " (\(reasons))")
+        + "; what is wanted is a shared mapping of a memfd, sealed against shrinking, as QEMU makes it for "
+        + "-object memory-backend-memfd,id=mem,size=…,share=on -machine memory-backend=mem")
   }
 
   private static func list(_ found: [GuestMemorySearch.Candidate]) -> String {

@@ -41,7 +41,7 @@ struct BenchFigures {
   func holds(_ row: BenchRow) -> Bool? {
     guard let mark = row.mark else { return nil }
     guard objection == nil else { return false }
-    guard row.hasLimit else { return ours.median <= mark + 0.05 * (mark == 0 ? 1 : 0) }
+    guard row.hasLimit else { return ours.median <= mark }
     return ratio(row).map { row.moreIsBetter ? $0 >= mark : $0 <= mark }
   }
 }

@@ -61,7 +61,7 @@ enum Help {
     Usage: swap-monitor attach PID [--name NAME] [--qmp SOCKET] [--region MEMORY]... [--freeze MODE] [--dry-run] [OPTIONS]
 
     Has the running daemon take in a process that was never changed for it: a QEMU, or anything else whose memory is in a
-    shared mapping of a memfd. The process makes its userfaultfd by a system call that is put into its mouth (ptrace), for
+    shared mapping of a memfd (sealed against shrinking, as QEMU seals it). The process makes its userfaultfd by a system call that is put into its mouth (ptrace), for
     which its main thread is held for less than a millisecond; then it is a tenant like any other.
 
       --name NAME           the tenant's name (default: the program's name and PID)
@@ -118,7 +118,7 @@ enum Help {
       --socket-group GROUP  the group that the socket is given to
       --swap-dir DIR        where swap files are made, unnamed; it is made where it is missing (default:
                             /var/lib/swap-monitor for root, else
-                            $XDG_STATE_HOME/swap-monitor)
+                            $XDG_STATE_HOME/swap-monitor, or $HOME/.local/state/swap-monitor without that variable)
       --keep-free SIZE      end writing out before the disk has less free than this (default: 2G or 5 % of the disk, the
                             smaller)
       --staging-limit SIZE  how much memory the staged pages of all tenants may take together: enable ends there, and

@@ -53,12 +53,10 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
   }
 
   /// What was read ahead is given up, and read again later: its buffers are of all tenants' one budget.
-  private mutating func waitForRoom() throws(JobFailure) -> JobStep {
+  private mutating func waitForRoom() -> JobStep {
     abort()
     file.restart()
-    do throws(PortFailure) {
-      _ = try memory.releaseStaging(limit: memory.map.geometry.hugePagePages)
-    } catch { throw .port(error) }
+    memory.releaseIfPossible(limit: memory.map.geometry.hugePagePages)
     return .retryAfter(nanoseconds: RetryDelay.headroom)
   }
 
@@ -76,7 +74,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     }
     func most() -> Int { min(windows.reduce(0) { $0 + $1.count }, memory.ledger.counts.staged) }
     if windows.count > 1, !hasRoom(for: most(), fromFile: false) { windows = [windows[0]] }
-    guard windows.count > 1 || hasRoom(for: most(), fromFile: false) else { return try waitForRoom() }
+    guard windows.count > 1 || hasRoom(for: most(), fromFile: false) else { return waitForRoom() }
     let returns = returns
     let (mine, others) = memory.ports.helper.both(windows) { returns.bringBack($0, by: process) }
     let outcomes = [mine, others]
@@ -118,7 +116,7 @@ package struct DisableJob<Ports: TenantPorts>: SteppedJob {
     var (hands, reads) = limit < sizer.largest ? (1, 1) : (2, Self.readsPerHand)
     func most() -> Int { min(hands * reads * memory.map.geometry.hugePagePages, memory.ledger.counts.file) }
     if hands > 1, !hasRoom(for: most(), fromFile: true) { (hands, reads) = (1, 1) }
-    guard hands > 1 || hasRoom(for: most(), fromFile: true) else { return try waitForRoom() }
+    guard hands > 1 || hasRoom(for: most(), fromFile: true) else { return waitForRoom() }
     switch file.step(by: process, .init(pagesPerHold: limit, hands: hands, readsPerHand: reads)) {
     case .again: return .again
     case .stopped(let stop): return try next(after: stop)

@@ -33,7 +33,7 @@ struct PageReturn<Ports: TenantPorts>: Sendable {
 
   /// Brings back what is staged in a window of one region, under one hold of the gate, and gives the copies' memory back.
   func bringBack(_ window: PageRange, by process: Ports.Process) -> Outcome {
-    var outcome = memory.ports.gate.shared { () -> Outcome in
+    let outcome = memory.ports.gate.shared { () -> Outcome in
       var outcome = Outcome()
       var position = window.lowerBound
       while outcome.isWhole, let next = nextRead(from: position, before: window.upperBound) {
@@ -49,9 +49,7 @@ struct PageReturn<Ports: TenantPorts>: Sendable {
       return outcome
     }
     guard outcome.failure == nil else { return outcome }
-    do throws(PortFailure) {
-      _ = try memory.releaseStaging(limit: Self.releasedHugePages * memory.map.geometry.hugePagePages)
-    } catch { outcome.failure = error }
+    memory.releaseIfPossible(limit: Self.releasedHugePages * memory.map.geometry.hugePagePages)
     return outcome
   }
 

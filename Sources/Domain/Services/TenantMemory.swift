@@ -95,6 +95,10 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
     return released
   }
 
+  /// The same for who brings pages back: that a copy can't be given back must not keep the next page from the guest. All of
+  /// them go with the staging memory in the end.
+  func releaseIfPossible(limit: Int) { do throws(PortFailure) { _ = try releaseStaging(limit: limit) } catch {} }
+
   /// A few microseconds each.
   private static var runsPerHold: Int { 128 }
 
