@@ -251,7 +251,7 @@ package final class Keeper {
     case .exit(let code) where isFirstStart: return code
     case .exit(let code): how = "has ended with exit code \(code)"
     case .signal(let number): how = "was killed by signal \(number)"
-    case .lingers: how = "is dead, but for a thread that the kernel holds (a tenant holds its lock, or a disk does not answer)"
+    case .lingers: how = "is dead, but for a thread that the kernel holds (for a tenant's lock, or a disk)"
     }
     if worker.isBeingReplaced { return nil }
     log("worker \(worker.handle.pid) \(how); starting another")
