@@ -61,8 +61,9 @@ enum Help {
     Usage: swap-monitor attach PID [--name NAME] [--qmp SOCKET] [--region MEMORY]... [--freeze MODE] [--dry-run] [OPTIONS]
 
     Has the running daemon take in a process that was never changed for it: a QEMU, or anything else whose memory is in a
-    shared mapping of a memfd (sealed against shrinking, as QEMU seals it). The process makes its userfaultfd by a system call that is put into its mouth (ptrace), for
-    which its main thread is held for less than a millisecond; then it is a tenant like any other.
+    shared mapping of a memfd, sealed against shrinking (as QEMU seals it). The process makes its userfaultfd by a system
+    call that is put into its mouth (ptrace), for which its main thread is held for less than a millisecond; then it is a
+    tenant like any other.
 
       --name NAME           the tenant's name (default: the program's name and PID)
       --qmp SOCKET          the virtual machine's monitor: it is paused through it while memory is moved, with its I/O drained
