@@ -241,6 +241,28 @@ private final class Mount {
     return mincore(start, bytes, &flags) == 0 ? flags.count { $0 & 1 != 0 } : -1
   }
 
+  @Test("its threads stay from one flush to the next, and end when it rests")
+  func threads() throws {
+    let fixture = try Fixture("/tmp")
+    let pages = (0..<64).map { PageIndex($0) }
+    // Threads take the number of who starts them: so these are told from those of other tests.
+    let serial: UInt64 = 4711
+    func writers() -> Int {
+      list("/proc/self/task").count { readText("/proc/self/task/\($0)/comm")?.hasPrefix("\(serial) write") == true }
+    }
+    let store = fixture.store
+    let first = try Thread(name: Thread.name("test", of: serial)) { _ = try? store.put(pages, to: slots(0, 64)) }
+    first.join()
+    #expect(eventually { writers() == 2 })
+    _ = try store.put(pages, to: slots(0, 64))
+    #expect(eventually { writers() == 2 })
+    store.rest()
+    #expect(eventually { writers() == 0 }, "the entry of a thread that has ended lives on for an instant")
+    _ = try store.put(pages, to: slots(64, 128))
+    try fixture.check(64, holds: Array(0..<64))
+    try fixture.check(0, holds: Array(0..<64))
+  }
+
   @Test("a directory that is not there, or is none, is an error with its name")
   func noDirectory() throws {
     for path in ["/nowhere/at/all", "/dev/null"] {

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The disk gets its space back: of removed pages soon, of everything after disable, gradually where that is asked for.
+"""The disk gets its space back: of removed pages soon, of everything after disable, gradually where that is asked for. And
+threads that write and read exist while a command runs, no longer.
 
 Usage: disk_space.py SOCKET. Prints "verified" when the swap file shrank as it should. Root, or the daemon's own user.
 """
@@ -13,6 +14,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(__file__))
 import client as library
+import processes
 
 MIB = 1 << 20
 SIZE = 72 * MIB
@@ -45,9 +47,24 @@ def main():
             time.sleep(0.05)
         raise SystemExit(f"{what}: {on_disk()} MiB are on the disk")
 
+    def threads():
+        """The names of a command's threads."""
+        names = []
+        for worker in processes.workers(daemon) or [daemon]:
+            for thread in os.listdir(f"/proc/{worker}/task"):
+                try:
+                    names.append(open(f"/proc/{worker}/task/{thread}/comm").read().strip().partition(" ")[2])
+                except OSError:
+                    pass  # it has ended
+        assert "jobs" in names, names
+        return {"helper", "write-behind", "write-behin", "read-ahead"} & set(names)
+
     def out():
         ask({"op": "enable"})
         ask({"op": "out", "wait": True})
+        deadline = time.monotonic() + 60
+        while threads():  # the entry of a thread that has ended lives on for an instant
+            assert time.monotonic() < deadline, threads()
 
     out()
     until("out", lambda size: size >= 71)

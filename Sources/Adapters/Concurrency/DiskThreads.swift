@@ -63,6 +63,7 @@ final class DiskThreads<Request: Sendable, Outcome: Sendable>: @unchecked Sendab
   }
 
   private func run() {
+    Thread.askForShortSlices()
     while let request = take() {
       finish(with: carryOut(request))
     }

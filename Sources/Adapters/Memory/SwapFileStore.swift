@@ -111,6 +111,9 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
     posix_fadvise(file.raw, 0, 0, POSIX_FADV_DONTNEED)
   }
 
+  /// Ends the threads that write; the next write starts them anew.
+  package func rest() { behind.rest() }
+
   package func read(_ slots: SlotRange, into buffer: LockedBuffer) throws(PortFailure) {
     let bytes = UnsafeMutableRawBufferPointer(start: buffer.address, count: geometry.bytes(inPages: slots.count))
     let offset = geometry.bytes(inPages: slots.lowerBound.rawValue)

@@ -55,18 +55,20 @@ final class WriteBehind: Sendable {
     }
   }
 
-  /// Waits for all writes, and lets the threads end.
+  /// Waits for all writes.
   ///
   /// - Throws: the first failure since this was last called.
   func finish() throws(PortFailure) {
     while settleOne() {}
-    threads.end()
     let first = failure.withLock { failure in
       defer { failure = nil }
       return failure
     }
     if let first { throw first }
   }
+
+  /// Lets the threads end; the next write starts them anew.
+  func rest() { threads.end() }
 
   @discardableResult private func settleOne() -> Bool {
     guard let outcome = threads.next() else { return false }

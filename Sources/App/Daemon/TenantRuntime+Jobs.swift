@@ -47,6 +47,7 @@ extension TenantRuntime {
       if let out = work as? OutJob<LinuxPorts> { report(out) }
       waits.end()
       memory.ports.helper.end()
+      memory.ports.file.rest()
       memory.ports.staging.buffers.releaseLarge()
       finishProgress(work)
       if case .unreadable? = result.failure { reportUnreadable() }

@@ -101,9 +101,10 @@ package struct SwapOutJob<Ports: TenantPorts>: SteppedJob {
 
     /// A page that is touched meanwhile may be written as anything: its record has changed then, and the slot is freed.
     private func write(_ batch: WriteBatch) throws(PortFailure) -> [PageChecksum] {
-      // What the step before has written: the disk is at work for the other one meanwhile.
+      let checksums = try memory.ports.file.write(batch.pages, to: batch.slots)
+      // What the step before has written, while the disk is at work.
       _ = try memory.releaseStaging(limit: 2 * memory.map.geometry.hugePagePages)
-      return try memory.ports.file.write(batch.pages, to: batch.slots)
+      return checksums
     }
   }
 
