@@ -61,7 +61,7 @@ private final class Guarded: @unchecked Sendable {
 
   @Test("who gives copies back holds it beside all but exclusive holders; who reads events does beside nobody else")
   func kinds() throws {
-    let together: [Set<GateHold>] = [[.shared], [.releasing], [.shared, .releasing], [.reading, .releasing]]
+    let together: [Set<GateHold>] = [[.shared], [.releasing], [.shared, .releasing], [.changing, .releasing]]
     for held in GateHold.allCases {
       for asked in GateHold.allCases {
         let gate = FairGate()

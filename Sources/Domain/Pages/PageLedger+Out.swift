@@ -55,7 +55,7 @@ extension PageLedger {
 
   package func restartLooks() { locked { books.lookCursor = 0 } }
 
-  /// A staged page was found to be zero: a hole in the guest says the same. To be called under the exclusive gate.
+  /// A staged page was found to be zero: a hole in the guest says the same. To be called with the gate held for changing.
   ///
   /// - Returns: false when the page is not staged any more.
   package func dropZero(_ page: PageIndex) -> Bool {
@@ -69,7 +69,7 @@ extension PageLedger {
     }
   }
 
-  /// A staged page was found to be what its slot holds. To be called under the exclusive gate.
+  /// A staged page was found to be what its slot holds. To be called with the gate held for changing.
   package func dropUnchanged(_ page: PageIndex) -> Bool {
     locked {
       let old = table.record(of: page)
@@ -129,7 +129,7 @@ extension PageLedger {
   }
 
   /// The batch is on disk. Pages that were touched or removed meanwhile are left alone, and their slots freed. To be
-  /// called under the exclusive gate.
+  /// called with the gate held for changing.
   ///
   /// - Returns: how many pages are in the file now.
   package func writeDurable(_ batch: WriteBatch, checksums: [PageChecksum]) -> Int {

@@ -23,10 +23,10 @@ package protocol LedgerLock: Sendable {
 package enum GateHold: CaseIterable, Sendable {
   /// Look-up, then install: beside others who do.
   case shared
-  /// Moving a window of pages; dropping staged copies; opening and closing the books: alone.
+  /// Moving a window of pages; opening and closing the books: alone.
   case exclusive
-  /// Reading events, applying them and serving the faults among them: alone, but for who releases.
-  case reading
+  /// Reading events, applying them and serving the faults among them; dropping staged copies: alone, but for who releases.
+  case changing
   /// Giving back copies that nobody needs. Nothing but a move could need their place.
   case releasing
 }
@@ -36,17 +36,17 @@ package struct GateHolders: Sendable {
   private var shared = 0
   private var releasing = 0
   private var isExclusive = false
-  private var isReading = false
+  private var isChanging = false
 
   package init() {}
 
-  package var isEmpty: Bool { shared == 0 && releasing == 0 && !isExclusive && !isReading }
+  package var isEmpty: Bool { shared == 0 && releasing == 0 && !isExclusive && !isChanging }
 
   package func admit(_ hold: GateHold) -> Bool {
     switch hold {
-    case .shared: !isExclusive && !isReading
+    case .shared: !isExclusive && !isChanging
     case .exclusive: isEmpty
-    case .reading: !isExclusive && !isReading && shared == 0
+    case .changing: !isExclusive && !isChanging && shared == 0
     case .releasing: !isExclusive
     }
   }
@@ -59,7 +59,7 @@ package struct GateHolders: Sendable {
     switch hold {
     case .shared: shared += number
     case .exclusive: isExclusive = number > 0
-    case .reading: isReading = number > 0
+    case .changing: isChanging = number > 0
     case .releasing: releasing += number
     }
     precondition(shared >= 0 && releasing >= 0, "the gate is let go that nobody holds")

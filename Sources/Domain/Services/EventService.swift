@@ -84,7 +84,7 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
       // Reading and applying the removes is one step: whoever looks a page up sees none that was read and not applied. So is
       // clearing them: once the gate is free, a removed page can be filled and moved again, and a worker that took over would
       // remove it a second time. (Faults need not be kept for that one: it wakes everybody.)
-      try memory.ports.gate.held(.reading) { () throws(PortFailure) in
+      try memory.ports.gate.held(.changing) { () throws(PortFailure) in
         let batch = try process.readEvents()
         report.events += batch.count
         for number in 0..<batch.count { apply(batch.event(at: number), of: process, &report) }

@@ -66,7 +66,7 @@ package struct SwapOutJob<Ports: TenantPorts>: SteppedJob {
     }
     for one in written {
       if isDurable, one.failure == nil {
-        pages += memory.ports.gate.exclusive { memory.ledger.writeDurable(one.batch, checksums: one.checksums) }
+        pages += memory.ports.gate.held(.changing) { memory.ledger.writeDurable(one.batch, checksums: one.checksums) }
       } else {
         memory.ledger.writeFailed(one.batch)
       }

@@ -81,7 +81,7 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
         }
         found.examinedPages += run.count
       }
-      memory.ports.gate.exclusive {
+      memory.ports.gate.held(.changing) {
         for page in zero where memory.ledger.dropZero(page) { found.zeroPages += 1 }
         for page in unchanged where memory.ledger.dropUnchanged(page) { found.unchangedPages += 1 }
       }
