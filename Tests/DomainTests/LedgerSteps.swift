@@ -69,7 +69,7 @@ extension LedgerDriver {
       return
     }
     choices.note("pages \(piece) are punched")
-    ledger.pagesPunching(Self.range(piece))
+    ledger.pagesPunching(Self.range(piece), zero: piece.filter { pages[$0].staging == 0 }.map { PageIndex($0) })
     for page in piece {
       leave(page)
       pages[page].state = .punching
@@ -219,7 +219,23 @@ extension LedgerDriver {
   // MARK: Trimming and writing
 
   mutating func trim(_ choices: inout Choices) throws {
+    try checkNextToTrim(&choices)
     for page in choices.range(below: pages.count, longest: 12) { try trim(page, &choices) }
+  }
+
+  private func checkNextToTrim(_ choices: inout Choices) throws {
+    let (end, limit) = (choices.int(in: 0...pages.count), choices.int(in: 1...20))
+    let staged = (0..<end).filter { pages[$0].state == .staged }.prefix(limit)
+    ledger.restartLooks()
+    let look = ledger.nextToTrim(before: PageIndex(end), limit: limit)
+    try requireEqual(look.count, staged.count, "pages to trim before \(end), limit \(limit)")
+    try requireEqual(look.zero.map(\.rawValue), staged.filter { pages[$0].staging == 0 }, "copies known to be zeros")
+    let unread = look.unread.flatMap { Array(Self.raw($0)) }
+    let comparable = staged.filter { pages[$0].staging != 0 && pages[$0].slot != nil && pages[$0].writing == nil }
+    try requireEqual(unread, comparable, "copies to be read")
+    for (run, next) in zip(look.unread, look.unread.dropFirst()) {
+      try require(run.upperBound < next.lowerBound, "\(run) and \(next) are one run")
+    }
   }
 
   private mutating func trim(_ page: Int, _ choices: inout Choices) throws {

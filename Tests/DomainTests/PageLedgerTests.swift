@@ -31,7 +31,7 @@ import Testing
       let counts = driver.ledger.counts
       try require(counts.allReturned && counts.releasable == 0 && counts.pinnedRuns == 0, "\(counts)")
       // As many slots as pages: if one is lost, the last page can't be written.
-      driver.ledger.pagesPunching(all)
+      driver.ledger.pagesPunching(all, zero: [])
       driver.ledger.pagesStaged(all)
       var slots: Set<SwapSlot> = []
       while let batch = driver.ledger.beginWrite(from: PageIndex(0), limit: 64) {
@@ -54,7 +54,7 @@ import Testing
   static func driverWithFile(pages: Int, of pageCount: Int = 8) throws -> LedgerDriver {
     let driver = LedgerDriver(pageCount: pageCount)
     let range = LedgerDriver.range(0..<pages)
-    driver.ledger.pagesPunching(range)
+    driver.ledger.pagesPunching(range, zero: [])
     driver.ledger.pagesStaged(range)
     let batch = try #require(driver.ledger.beginWrite(from: PageIndex(0), limit: pages))
     let written = driver.ledger.writeDurable(batch, checksums: batch.pages.map { LedgerDriver.checksum($0.rawValue) })
@@ -73,7 +73,7 @@ import Testing
   @Test("a page is recorded as punching before it is recorded as staged")
   func punchingBeforeStaged() {
     let driver = LedgerDriver(pageCount: 1)
-    driver.ledger.pagesPunching(Self.page(0))
+    driver.ledger.pagesPunching(Self.page(0), zero: [])
     driver.ledger.pagesStaged(Self.page(0))
     #expect(
       driver.table.writes == [
@@ -84,11 +84,11 @@ import Testing
   @Test("a page that is touched and staged anew while it is written stays staged, and its slot is freed")
   func writeOfAnOldCopy() throws {
     let driver = LedgerDriver(pageCount: 1)
-    driver.ledger.pagesPunching(Self.page(0))
+    driver.ledger.pagesPunching(Self.page(0), zero: [])
     driver.ledger.pagesStaged(Self.page(0))
     let batch = try #require(driver.ledger.beginWrite(from: PageIndex(0), limit: 1))
     driver.ledger.pagesReturned(Self.page(0), faultFrom: .staging)
-    driver.ledger.pagesPunching(Self.page(0))
+    driver.ledger.pagesPunching(Self.page(0), zero: [])
     driver.ledger.pagesStaged(Self.page(0))
     #expect(driver.ledger.beginWrite(from: PageIndex(0), limit: 1) == nil, "the slot is still being written")
     #expect(driver.ledger.writeDurable(batch, checksums: [LedgerDriver.checksum(1)]) == 0)
@@ -115,12 +115,12 @@ import Testing
   func zeroPageFreesItsSlot() throws {
     let driver = try Self.driverWithFile(pages: 1, of: 1)
     driver.ledger.pagesReturned(Self.page(0), faultFrom: .file)
-    driver.ledger.pagesPunching(Self.page(0))
+    driver.ledger.pagesPunching(Self.page(0), zero: [])
     driver.ledger.pagesStaged(Self.page(0))
     #expect(driver.ledger.record(of: PageIndex(0)).validSlot == SwapSlot(0), "kept, so that trim can compare")
     #expect(driver.ledger.dropZero(PageIndex(0)))
     #expect(driver.ledger.record(of: PageIndex(0)) == .guest)
-    driver.ledger.pagesPunching(Self.page(0))
+    driver.ledger.pagesPunching(Self.page(0), zero: [])
     driver.ledger.pagesStaged(Self.page(0))
     #expect(driver.ledger.beginWrite(from: PageIndex(0), limit: 1) != nil, "the only slot is free")
   }
@@ -216,7 +216,7 @@ import Testing
     let table = PlainTable(pageCount: 8)
     let dead = PageLedger(pageCount: 8, table: table, lock: CountedLock())
     dead.open()
-    dead.pagesPunching(LedgerDriver.range(0..<8))
+    dead.pagesPunching(LedgerDriver.range(0..<8), zero: [])
     dead.pagesStaged(LedgerDriver.range(0..<8))
     #expect(try #require(dead.beginWrite(from: PageIndex(0), limit: 6)).slots.count == 6)
     let next = PageLedger(pageCount: 8, table: table, lock: CountedLock())
@@ -224,12 +224,33 @@ import Testing
     #expect(next.counts.staged == 8 && next.wastedSlots == 6)
   }
 
+  @Test("whether an earlier worker's copies are zeros is not known, until they are made anew")
+  func unseenCopies() {
+    let table = PlainTable(pageCount: 8)
+    let dead = PageLedger(pageCount: 8, table: table, lock: CountedLock())
+    dead.open()
+    dead.pagesPunching(LedgerDriver.range(0..<8), zero: [PageIndex(1)])
+    dead.pagesStaged(LedgerDriver.range(0..<6))
+    let known = dead.nextToTrim(before: PageIndex(8), limit: 8)
+    #expect(known.zero == [PageIndex(1)] && known.unread.isEmpty && known.count == 6)
+    let next = PageLedger(pageCount: 8, table: table, lock: CountedLock())
+    next.rebuild()
+    next.settleInheritedDiscards()
+    next.pagesStaged(LedgerDriver.range(6..<8))  // the holes that the dead worker's punch had made
+    next.pagesReturned(LedgerDriver.range(2..<4))
+    next.pagesPunching(LedgerDriver.range(2..<4), zero: [PageIndex(3)])
+    next.pagesStaged(LedgerDriver.range(2..<4))
+    let look = next.nextToTrim(before: PageIndex(8), limit: 8)
+    #expect(look.zero == [PageIndex(3)] && look.count == 8)
+    #expect(look.unread == [LedgerDriver.range(0..<2), LedgerDriver.range(4..<8)])
+  }
+
   @Test("where slots are used up, pages that came back give theirs, and others keep theirs")
   func staleSlots() throws {
     let ledger = PageLedger(pageCount: 8, slotLimit: 4, table: PlainTable(pageCount: 8), lock: CountedLock())
     ledger.open()
     let all = LedgerDriver.range(0..<8)
-    ledger.pagesPunching(all)
+    ledger.pagesPunching(all, zero: [])
     ledger.pagesStaged(all)
     let batch = try #require(ledger.beginWrite(from: PageIndex(0), limit: 8))
     #expect(batch.pages.count == 4)

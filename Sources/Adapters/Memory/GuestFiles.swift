@@ -38,7 +38,8 @@ package final class GuestFiles: GuestMemory {
     return (range.lowerBound + (first >> map.geometry.pageShift))..<(range.lowerBound + (end >> map.geometry.pageShift))
   }
 
-  package func copyToStaging(_ pages: PageRange) throws(PortFailure) {
+  package func copyToStaging(_ pages: PageRange) throws(PortFailure) -> [PageIndex] {
+    var zero: [PageIndex] = []
     let place = place(of: pages)
     // Much at a time: each write takes the lock of all staging memory, which somebody else may be copying to, too.
     try staging.buffers.with(pages: pages.count, for: .readGuestMemory) { (buffer) throws(PortFailure) in
@@ -48,9 +49,14 @@ package final class GuestFiles: GuestMemory {
         try readAll(
           place.file, chunk, at: place.offset + map.geometry.bytes(inPages: done), operation: .readGuestMemory)
         try staging.write(UnsafeRawBufferPointer(chunk), at: pages.lowerBound + done)
+        for number in 0..<(chunk.count >> map.geometry.pageShift)
+        where isZeroPage(chunk.baseAddress! + map.geometry.bytes(inPages: number), map.geometry) {
+          zero.append(pages.lowerBound + done + number)
+        }
         done += chunk.count >> map.geometry.pageShift
       }
     }
+    return zero
   }
 
   package func punch(_ pages: PageRange) throws(PortFailure) {

@@ -6,6 +6,10 @@ struct LedgerBooks: Sendable {
   var staged: PageBitmap
   /// Staged copies that nobody needs any more, and whose memory is still to be given back.
   var releasable: PageBitmap
+  /// Staged copies that were seen to be zeros as they were made.
+  var zeroCopies: PageBitmap
+  /// Staged copies that an earlier worker has made: zeros or not.
+  var unseenCopies: PageBitmap
   /// Removed by the tenant, and perhaps not carried out by the kernel yet.
   var discarding: PageBitmap
   /// In the file, by a slot that was read wrong once.
@@ -38,6 +42,8 @@ struct LedgerBooks: Sendable {
     recorded = PageBitmap(capacity: pageCount)
     staged = PageBitmap(capacity: pageCount)
     releasable = PageBitmap(capacity: pageCount)
+    zeroCopies = PageBitmap(capacity: pageCount)
+    unseenCopies = PageBitmap(capacity: pageCount)
     discarding = PageBitmap(capacity: pageCount)
     doubtful = PageBitmap(capacity: pageCount)
     unreadable = PageBitmap(capacity: pageCount)

@@ -3,8 +3,14 @@ extension PageLedger {
   // MARK: Moving out of the guest
 
   /// The staged copies are complete; the pages are about to be punched.
-  package func pagesPunching(_ range: PageRange) {
+  ///
+  /// - Parameter zero: those whose copies are zeros; the others' are not.
+  package func pagesPunching(_ range: PageRange, zero: [PageIndex]) {
     locked {
+      let raw = range.lowerBound.rawValue..<range.upperBound.rawValue
+      books.unseenCopies.remove(raw)
+      books.zeroCopies.remove(raw)
+      for page in zero { books.zeroCopies.insert(page.rawValue) }
       for page in range {
         let old = table.record(of: page)
         leave(page, old)
@@ -40,16 +46,23 @@ extension PageLedger {
   // MARK: Trimming
 
   /// Takes the next staged pages, so many at most, each once since `restartLooks`.
-  package func nextStagedToLookAt(before end: PageIndex, limit: Int) -> [PageRange] {
+  package func nextToTrim(before end: PageIndex, limit: Int) -> TrimLook {
     locked {
-      var runs: [PageRange] = []
-      var left = limit
-      while left > 0, let run = books.staged.nextRun(from: books.lookCursor, before: end.rawValue, limit: left) {
-        runs.append(PageIndex(run.lowerBound)..<PageIndex(run.upperBound))
-        left -= run.count
+      var look = TrimLook()
+      while look.count < limit,
+        let run = books.staged.nextRun(from: books.lookCursor, before: end.rawValue, limit: limit - look.count)
+      {
+        for page in run {
+          if books.zeroCopies.contains(page) {
+            look.zero.append(PageIndex(page))
+          } else if books.unseenCopies.contains(page) || table.record(of: PageIndex(page)).slotIsValid {
+            look.addUnread(PageIndex(page))
+          }
+        }
+        look.count += run.count
         books.lookCursor = run.upperBound
       }
-      return runs
+      return look
     }
   }
 

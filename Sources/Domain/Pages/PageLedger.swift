@@ -83,8 +83,11 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     books.recorded.insert(page.rawValue)
     if record.mayFail { books.unhealed.insert(page.rawValue) }
     switch record.state {
-    case .guest, .punching: break
-    case .staged: books.staged.insert(page.rawValue)
+    case .guest: break
+    case .punching: books.unseenCopies.insert(page.rawValue)
+    case .staged:
+      books.staged.insert(page.rawValue)
+      books.unseenCopies.insert(page.rawValue)
     case .file: books.filePages += 1
     case .unreadable: books.unreadable.insert(page.rawValue)
     }

@@ -7,7 +7,9 @@ package protocol GuestMemory: Sendable {
   /// Costs a walk over the whole run, also over what lies behind `range`.
   func nextData(in range: PageRange) throws(PortFailure) -> PageRange?
   /// Reads pages by `pread` (which fills no hole) and writes them to the same pages of staging memory.
-  func copyToStaging(_ pages: PageRange) throws(PortFailure)
+  ///
+  /// - Returns: those whose copies are zeros, in order.
+  func copyToStaging(_ pages: PageRange) throws(PortFailure) -> [PageIndex]
   /// Gives the pages' memory back: they read as missing in every process afterwards, unless somebody has pinned them.
   func punch(_ pages: PageRange) throws(PortFailure)
   /// Writes copies over the guest's pages, past every mapping (`pwrite`).

@@ -1,5 +1,6 @@
 /// `trim`: drops staged pages that are zero, or equal to what the swap file still holds. Neither needs the disk: a page's
-/// checksum tells whether it has changed.
+/// checksum tells whether it has changed. Copies are read only for that, or where an earlier worker has made them: whether one
+/// is zero was seen as it was made.
 package struct TrimJob<Ports: TenantPorts>: SteppedJob {
   /// How far a step looks, in pages of the tenant.
   package static var pagesPerStep: Int { 1 << 14 }
@@ -59,19 +60,19 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
     func work() -> Found {
       var found = Found()
       do throws(PortFailure) {
-        while case let runs = memory.ledger.nextStagedToLookAt(before: end, limit: pagesPerLook), !runs.isEmpty {
-          try trim(runs, &found)
+        while case let look = memory.ledger.nextToTrim(before: end, limit: pagesPerLook), look.count > 0 {
+          try trim(look, &found)
           if givesBack { _ = try memory.releaseStaging(limit: pagesPerLook) }
         }
       } catch { found.failure = error }
       return found
     }
 
-    private func trim(_ runs: [PageRange], _ found: inout Found) throws(PortFailure) {
-      var (zero, unchanged): ([PageIndex], [PageIndex]) = ([], [])
+    private func trim(_ look: TrimLook, _ found: inout Found) throws(PortFailure) {
+      var (zero, unchanged): ([PageIndex], [PageIndex]) = (look.zero, [])
       // Without the gate: a staged page's content does not change while it is staged. One that is touched meanwhile may read
       // as anything here, which is found out below.
-      for run in runs {
+      for run in look.unread {
         try memory.ports.staging.examine(run) { page, content in
           if content.isZero {
             zero.append(page)
@@ -79,8 +80,8 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
             unchanged.append(page)
           }
         }
-        found.examinedPages += run.count
       }
+      found.examinedPages += look.count
       memory.ports.gate.held(.changing) {
         for page in zero where memory.ledger.dropZero(page) { found.zeroPages += 1 }
         for page in unchanged where memory.ledger.dropUnchanged(page) { found.unchangedPages += 1 }

@@ -85,15 +85,16 @@ struct WindowMove<Ports: TenantPorts>: Sendable {
     throws(PortFailure)
   {
     let (guest, ledger) = (memory.ports.guest, memory.ledger)
+    var zero: [[PageIndex]] = []
     do throws(PortFailure) {
-      for piece in pieces { try guest.copyToStaging(piece) }
+      for piece in pieces { zero.append(try guest.copyToStaging(piece)) }
     } catch {
       for piece in pieces { ledger.copyAbandoned(piece) }
       guard error.errorNumber == ErrorNumber.noMemory else { throw error }
       outcome.end = .shortage(.kernel)
       return
     }
-    for piece in pieces { ledger.pagesPunching(piece) }
+    for (piece, zero) in zip(pieces, zero) { ledger.pagesPunching(piece, zero: zero) }
     var failure: PortFailure?
     do throws(PortFailure) {
       var position = window.lowerBound

@@ -13,6 +13,7 @@ package enum Defect: String, CaseIterable, Sendable {
 
   case copiesComeLate = "rule 3: the copy takes place after the punch"
   case protectionEndsAtPunch = "rule 3: protection is lifted before the hole is made"
+  case zerosAreRemembered = "rule 3: a copy passes for zeros because the page's last one was"
   case copiesAreFreedBeforeInstall = "rule 3: a staged copy is freed before its page is back"
   case releaseTakesOneMore = "rule 3: a page's staged copy is freed with another's"
   case writesAreGarbage = "rule 3: a page is recorded as in the file, and was not written"
@@ -113,6 +114,7 @@ package enum Defect: String, CaseIterable, Sendable {
     case .eventsAreReadOnlyWhileMonitored: .init(mayPin: false, mayKill: false, style: .crowd)
     case .gateDoesNotExclude, .exclusiveEntersShared, .lookUpsAreRemembered, .fullQueuesForget:
       .init(mayPin: false, mayKill: false, style: .trimming)
+    case .zerosAreRemembered: .init(mayPin: false, mayKill: false, style: .trimming)
     case .extentsAreFoundByTouching: .init(mayPin: false, mayKill: false, style: .trimming, isShared: true)
     case .protectionIsSkipped, .protectionIsSkippedWhereStopped, .onlyFirstIsProtected, .sharedEntersExclusive,
       .onlyFirstIsWoken, .lateIsNotRegistered, .lateIsNotProtected, .lateJoinsAtOnce:

@@ -7,8 +7,15 @@ struct DefectMemory {
   /// Pages whose removal was announced, and that have not been holes since.
   var announced: Set<PageIndex> = []
   private var earlyContents: [PageIndex: UInt64] = [:]
+  private var onceZero: Set<PageIndex> = []
   /// What a punch left, and when it will be put back.
   fileprivate var repairs: [(page: PageIndex, content: UInt64, due: UInt64)] = []
+
+  /// - Parameter isZero: whether its copy is zeros now.
+  mutating func wasZero(_ page: PageIndex, now isZero: Bool) -> Bool {
+    if isZero { onceZero.insert(page) }
+    return onceZero.contains(page)
+  }
 
   func earlyContent(of page: PageIndex) -> UInt64? { earlyContents.isEmpty ? nil : earlyContents[page] }
 

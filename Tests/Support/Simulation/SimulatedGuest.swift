@@ -20,7 +20,7 @@ package struct SimulatedGuest: GuestMemory {
     return first..<(PageIndex.firstNot(in: first..<range.upperBound, isData) ?? range.upperBound)
   }
 
-  package func copyToStaging(_ pages: PageRange) throws(PortFailure) {
+  package func copyToStaging(_ pages: PageRange) throws(PortFailure) -> [PageIndex] {
     kernel.enter("guest.copyToStaging(\(pages.text))")
     kernel.checkOneRegion(pages, "copyToStaging")
     kernel.perhapsStraySignal()
@@ -38,6 +38,10 @@ package struct SimulatedGuest: GuestMemory {
     }
     kernel.perhapsTakeLong()
     if let failing { throw PortFailure(.writeStaging, errorNumber: failing) }
+    return pages.filter { page in
+      let isZero = kernel.staging[page.rawValue] == 0
+      return kernel.defect == .zerosAreRemembered ? kernel.memory.wasZero(page, now: isZero) : isZero
+    }
   }
 
   package func punch(_ pages: PageRange) throws(PortFailure) {
