@@ -11,20 +11,35 @@ final class Arena: @unchecked Sendable {  // addresses never change
   let file: Descriptor
   let userfaultfd: Descriptor
   let pageCount: Int
-  let mapping: MemoryMapping
+  private let start: UnsafeMutableRawPointer
   private let source: MemoryMapping
 
   static let modes = UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_WP
 
-  init(pages: Int, features: UInt64 = UFFD.FEATURE_EVENT_REMOVE, registers: Bool = true) throws {
+  /// - Parameter place: where it lies: for tests that unmap some of it. Elsewhere somebody else's memory may come to lie in the
+  ///   gap, and be unregistered and unmapped with the rest of this.
+  init(
+    pages: Int, features: UInt64 = UFFD.FEATURE_EVENT_REMOVE, registers: Bool = true, at place: Place? = nil
+  ) throws {
     let bytes = pages * Machinery.pageBytes
     file = try makeGuestFile(pages: pages)
-    mapping = try MemoryMapping(of: file, bytes: bytes, writable: true, operation: "mapping")
+    let mapped = mmap(
+      place.map { UnsafeMutableRawPointer(bitPattern: $0.rawValue) } ?? nil, bytes, PROT_READ | PROT_WRITE,
+      MAP_SHARED | (place == nil ? 0 : Int32(MAP_FIXED_NOREPLACE)), file.raw, 0)
+    start = try #require(mapped != MAP_FAILED ? mapped : nil, "mapping: \(errno)")
     source = try MemoryMapping(anonymousBytes: bytes, operation: "mapping")
     userfaultfd = try Userfaultfd.create().descriptor
     pageCount = pages
     try Userfaultfd.handshake(userfaultfd, features: features)
     if registers { try #require(register() == 0) }
+  }
+
+  deinit { munmap(start, pageCount * Machinery.pageBytes) }
+
+  /// Far below all places that the kernel chooses.
+  enum Place: UInt {
+    case moved = 0x10_0000_0000
+    case unmapped = 0x11_0000_0000
   }
 
   /// Lets everybody go who waits for something. A fault in flight gets zeros, a remover its event read.
@@ -133,7 +148,7 @@ final class Arena: @unchecked Sendable {  // addresses never change
     return -1
   }
 
-  func address(_ page: Int) -> UnsafeMutableRawPointer { mapping.address + page * Machinery.pageBytes }
+  func address(_ page: Int) -> UnsafeMutableRawPointer { start + page * Machinery.pageBytes }
   func word(_ page: Int) -> UInt64 { UInt64(UInt(bitPattern: address(page))) }
 
   private func fill(_ page: Int, _ number: UInt) -> Int32 {

@@ -260,7 +260,7 @@ import Testing
   @Test("moving and unmapping wait for their events to be read; who waits at an address that is no more must be woken")
   func mappingEvents() throws {
     let arena = try Arena(
-      pages: 4, features: UFFD.FEATURE_EVENT_REMOVE | UFFD.FEATURE_EVENT_REMAP | UFFD.FEATURE_EVENT_UNMAP)
+      pages: 4, features: UFFD.FEATURE_EVENT_REMOVE | UFFD.FEATURE_EVENT_REMAP | UFFD.FEATURE_EVENT_UNMAP, at: .moved)
     defer { arena.close() }
     let place = try MemoryMapping(anonymousBytes: 2 * Machinery.pageBytes, operation: "mapping")
     let mayMoveFixed = 3  // MREMAP_MAYMOVE | MREMAP_FIXED
