@@ -217,7 +217,10 @@ func withAddress(
     space.copyBytes(from: bytes)
     return true
   }
-  guard fits else { throw SystemError("using the socket path \(path)", errorNumber: ENAMETOOLONG) }
+  guard fits else {
+    let most = MemoryLayout.size(ofValue: address.sun_path) - 1
+    throw SystemError("using the socket path \(path) (at most \(most) bytes)", errorNumber: ENAMETOOLONG)
+  }
   // An abstract name ends where the address ends, so every byte of it counts.
   let length = isAbstract ? MemoryLayout<sa_family_t>.size + bytes.count : MemoryLayout<sockaddr_un>.size
   let errorNumber = withUnsafePointer(to: &address) { pointer in

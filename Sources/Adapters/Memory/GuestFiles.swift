@@ -41,19 +41,25 @@ package final class GuestFiles: GuestMemory {
   package func copyToStaging(_ pages: PageRange) throws(PortFailure) -> [PageIndex] {
     var zero: [PageIndex] = []
     let place = place(of: pages)
-    // Much at a time: each write takes the lock of all staging memory, which somebody else may be copying to, too.
     try staging.buffers.with(pages: pages.count, for: .readGuestMemory) { (buffer) throws(PortFailure) in
       var done = 0
       while done < pages.count {
-        let chunk = buffer.bytes(min(buffer.capacityPages, pages.count - done))
-        try readAll(
-          place.file, chunk, at: place.offset + map.geometry.bytes(inPages: done), operation: .readGuestMemory)
-        try staging.write(UnsafeRawBufferPointer(chunk), at: pages.lowerBound + done)
-        for number in 0..<(chunk.count >> map.geometry.pageShift)
-        where isZeroPage(chunk.baseAddress! + map.geometry.bytes(inPages: number), map.geometry) {
-          zero.append(pages.lowerBound + done + number)
+        let (first, count) = (done, min(buffer.capacityPages, pages.count - done))
+        // So much at a time as is in the processor's cache when it is looked at.
+        while done < first + count {
+          let part = min(staging.cachedPages, first + count - done)
+          let bytes = UnsafeMutableRawBufferPointer(
+            start: buffer.page(done - first), count: map.geometry.bytes(inPages: part))
+          try readAll(
+            place.file, bytes, at: place.offset + map.geometry.bytes(inPages: done), operation: .readGuestMemory)
+          for number in 0..<part
+          where isZeroPage(bytes.baseAddress! + map.geometry.bytes(inPages: number), map.geometry) {
+            zero.append(pages.lowerBound + done + number)
+          }
+          done += part
         }
-        done += chunk.count >> map.geometry.pageShift
+        // Much at a time: each write takes the lock of all staging memory, which somebody else may be copying to, too.
+        try staging.write(UnsafeRawBufferPointer(buffer.bytes(count)), at: pages.lowerBound + first)
       }
     }
     return zero

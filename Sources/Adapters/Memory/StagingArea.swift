@@ -141,7 +141,7 @@ package final class StagingArea: StagingMemory, @unchecked Sendable {  // `made`
   }
 
   /// 256 KiB stay in the second-level cache.
-  private var cachedPages: Int { max(1, (256 << 10) >> geometry.pageShift) }
+  var cachedPages: Int { max(1, (256 << 10) >> geometry.pageShift) }
 
   private var file: Descriptor {
     guard let made else { preconditionFailure("staging memory is used before it is made") }
@@ -166,7 +166,10 @@ package struct PageContent: StagedContent {
 func isZeroPage(_ page: UnsafeRawPointer, _ geometry: PageGeometry) -> Bool {
   // Safety: a mapped page, page aligned, that outlives this call.
   let words = page.assumingMemoryBound(to: SIMD8<UInt64>.self)
-  for index in 0..<(geometry.pageBytes / 64) where words[index] != .zero { return false }
+  guard words[0] == .zero else { return false }
+  // Comparing costs more than reading does: four lines at a time.
+  for index in stride(from: 0, to: geometry.pageBytes / 64, by: 4)
+  where words[index] | words[index + 1] | words[index + 2] | words[index + 3] != .zero { return false }
   return true
 }
 

@@ -40,8 +40,7 @@ extension PageLedger {
     }
     guard position > start else { return start }
     books.recorded.remove(start..<position)
-    books.staged.remove(start..<position)
-    books.releasable.insert(start..<position)
+    leaveStaging(start..<position)
     return position
   }
 

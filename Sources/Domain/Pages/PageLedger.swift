@@ -156,7 +156,7 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
 
   // MARK: Removed by the tenant
 
-  /// Forgets the pages' content everywhere. To be called with the gate held for reading, or exclusively.
+  /// Forgets the pages' content everywhere. To be called with the gate held for changing, or exclusively.
   package func discard(_ range: PageRange) {
     locked {
       guard books.isOpen else { return }
@@ -235,6 +235,12 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
       books.unreadable.remove(page.rawValue)
       books.unhealed.insert(page.rawValue)
     }
+  }
+
+  /// The same for many that are staged, at once.
+  func leaveStaging(_ run: Range<Int>) {
+    books.staged.remove(run)
+    books.releasable.insert(run)
   }
 
   /// Frees a slot that a page elsewhere keeps for trimming.

@@ -107,7 +107,7 @@ package struct EventService<Ports: TenantPorts, Files: FileFaultQueue> where Fil
     }
   }
 
-  /// What is no fault is applied, and faults are noted. With the gate held for reading, so no window of a move is under way and nothing is looked up.
+  /// What is no fault is applied, and faults are noted. With the gate held for changing, so no window of a move is under way and nothing is looked up.
   private mutating func apply(_ event: MemoryEvent, of process: Ports.Process, _ report: inout EventStep) {
     switch event {
     case .missing(let address): missing.append(address)

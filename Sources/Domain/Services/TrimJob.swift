@@ -20,8 +20,10 @@ package struct TrimJob<Ports: TenantPorts>: SteppedJob {
     if stepEnd == PageIndex(0) { memory.ledger.restartLooks() }
     let end = PageIndex(memory.map.pageCount)
     guard let next = memory.ledger.nextStaged(from: stepEnd, before: end, limit: 1) else {
-      do throws(PortFailure) { _ = try memory.releaseStaging(limit: .max) } catch { throw .port(error) }
-      return .finished
+      do throws(PortFailure) {
+        let released = try memory.releaseStaging(limit: Self.pagesPerStep)
+        return released < Self.pagesPerStep ? .finished : .again
+      } catch { throw .port(error) }
     }
     stepEnd = min(next.lowerBound + Self.pagesPerStep, end)
     // What is dropped is given back by one hand only: two who punch one memfd stand in each other's way. Both look at the
