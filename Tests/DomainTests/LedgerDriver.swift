@@ -64,6 +64,8 @@ struct LedgerDriver {
     var content = 0
     /// What staging memory holds; nil where it has a hole.
     var staging: Int?
+    /// Whether its copy was seen as it was made.
+    var isSeen = false
     var isReleasable = false
     var isDiscarding = false
     /// Processes may still fail at it.

@@ -65,6 +65,7 @@ extension LedgerDriver {
     if choices.chance(oneIn: 8), piece.allSatisfy({ !pages[$0].isInFile && pages[$0].writing == nil }) {
       choices.note("pages \(piece) are copied, and the copies abandoned")
       ledger.copyAbandoned(Self.range(piece))
+      for page in piece { pages[page].isSeen = false }
       for page in piece where pages[page].state != .staged { pages[page].isReleasable = true }
       return
     }
@@ -74,6 +75,7 @@ extension LedgerDriver {
       leave(page)
       pages[page].state = .punching
       pages[page].isReleasable = false
+      pages[page].isSeen = true
     }
     try check()
     let cut = choices.chance(oneIn: 3) ? choices.int(in: piece.lowerBound...piece.upperBound) : piece.upperBound
@@ -229,10 +231,13 @@ extension LedgerDriver {
     ledger.restartLooks()
     let look = ledger.nextToTrim(before: PageIndex(end), limit: limit)
     try requireEqual(look.count, staged.count, "pages to trim before \(end), limit \(limit)")
-    try requireEqual(look.zero.map(\.rawValue), staged.filter { pages[$0].staging == 0 }, "copies known to be zeros")
-    let unread = look.unread.flatMap { Array(Self.raw($0)) }
-    let comparable = staged.filter { pages[$0].staging != 0 && pages[$0].slot != nil && pages[$0].writing == nil }
-    try requireEqual(unread, comparable, "copies to be read")
+    let zero = staged.filter { pages[$0].isSeen && pages[$0].staging == 0 }
+    try requireEqual(look.zero.map(\.rawValue), zero, "copies known to be zeros")
+    let unread = staged.filter { page in
+      let page = pages[page]
+      return !page.isSeen || page.staging != 0 && page.slot != nil && page.writing == nil
+    }
+    try requireEqual(look.unread.flatMap { Array(Self.raw($0)) }, unread, "copies to be read")
     for (run, next) in zip(look.unread, look.unread.dropFirst()) {
       try require(run.upperBound < next.lowerBound, "\(run) and \(next) are one run")
     }

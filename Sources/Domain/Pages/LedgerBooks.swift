@@ -8,7 +8,7 @@ struct LedgerBooks: Sendable {
   var releasable: PageBitmap
   /// Staged copies that were seen to be zeros as they were made.
   var zeroCopies: PageBitmap
-  /// Staged copies that an earlier worker has made: zeros or not.
+  /// Staged copies that an earlier worker has made, or that were abandoned half made: zeros or not.
   var unseenCopies: PageBitmap
   /// Removed by the tenant, and perhaps not carried out by the kernel yet.
   var discarding: PageBitmap

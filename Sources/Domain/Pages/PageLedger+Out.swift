@@ -20,9 +20,13 @@ extension PageLedger {
     }
   }
 
-  /// Copies were begun and will not be used: the pages are where they were.
+  /// Copies were begun and will not be used: the pages are where they were. (One may be recorded as staged, while the guest
+  /// has data, which counts; what its copy holds now is not known.)
   package func copyAbandoned(_ range: PageRange) {
     locked {
+      let raw = range.lowerBound.rawValue..<range.upperBound.rawValue
+      books.zeroCopies.remove(raw)
+      books.unseenCopies.insert(raw)
       for page in range where table.record(of: page).state != .staged { books.releasable.insert(page.rawValue) }
     }
   }
