@@ -39,7 +39,7 @@ struct BenchReport {
       table.add([
         row.name, row.unit.rawValue, Self.short(figures.ours.median), Self.spread(figures.ours),
         limit.map { Self.short($0.series.median) } ?? "", limit.map { Self.spread($0.series) } ?? "",
-        figures.ratio(row).map { ByteSize.decimals($0, 2) } ?? "", Self.mark(row),
+        figures.ratio(row).map { Self.ratio($0, row) } ?? "", Self.mark(row),
         holds.map { $0 ? "yes" : "NO" } ?? "", Self.processor(figures.ours, row),
         limit.map { Self.processor($0.series, row) } ?? "", row.reference.map(Self.short) ?? "",
         [row.what, limit.map { "[limit: \($0.way)]" } ?? ""].filter { !$0.isEmpty }.joined(separator: " "),
@@ -69,6 +69,12 @@ struct BenchReport {
       "mismatched_pages": .int(mismatches), "verified": .bool(mismatches == 0),
       "rows": .array(rows.map { Self.json($0.row, $0.figures) }),
     ]
+  }
+
+  /// Two decimals, or as many as show on which side of the mark it is.
+  private static func ratio(_ ratio: Double, _ row: BenchRow) -> String {
+    let isClose = row.mark.map { ($0 - ratio).magnitude < 0.005 } ?? false
+    return ByteSize.decimals(ratio, isClose ? 4 : 2)
   }
 
   private static func json(_ row: BenchRow, _ figures: BenchFigures) -> JSONValue {
