@@ -206,6 +206,24 @@ private final class Mount {
   }
 
   @Test(
+    "where space can't be taken beforehand, what is still to be written counts against the floor",
+    .enabled(if: Machinery.hasLoopDevices))
+  func promisedSpace() throws {
+    let mount = try Mount(loopMegabytes: 16)
+    var space = statvfs()
+    try #require(statvfs(mount.path, &space) == 0)
+    let free = Int(space.f_bavail) * Int(space.f_frsize)
+    let floor = FreeDiskFloor(bytes: UInt64(free - 96 * Machinery.pageBytes))
+    let fixture = try Fixture(mount.path, floor: floor)
+    try fixture.store.allocate(slots(0, 64))
+    #expect(throws: PortFailure(.checkFreeDisk, errorNumber: ENOSPC)) { try fixture.store.allocate(slots(64, 128)) }
+    try fixture.store.allocate(slots(64, 80))
+    // What was not written after all counts no more.
+    try fixture.store.makeDurable()
+    try fixture.store.allocate(slots(0, 64))
+  }
+
+  @Test(
     "a filesystem that takes O_DIRECT and writes through the page cache is synced, and keeps nothing cached",
     .enabled(if: Machinery.hasLoopDevices))
   func onlySeeminglyDirect() throws {

@@ -12,6 +12,8 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   private let floor: FreeDiskFloor
   private let account: PageAccount
   private let isDirect: DirectFlag
+  /// Bytes that are to be written, and for which no space could be taken beforehand.
+  private let promised = Guarded(0)
   private let behind: WriteBehind
 
   /// - Parameters:
@@ -54,14 +56,15 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   /// places of one file, with work of their own in between, get 1.1 GiB/s; where the space is there already, 1.8).
   package func allocate(_ slots: SlotRange) throws(PortFailure) {
     let bytes = geometry.bytes(inPages: slots.count)
-    try floor.check(file, before: bytes)
+    try floor.check(file, before: bytes + promised.withLock { $0 })
     // What fails is freed by the ledger, and counts until its space has been given back.
     guard account.add(numbers(slots)) else { throw PortFailure(.limitAllSwapFiles, errorNumber: ENOSPC) }
     let (result, errorNumber) = retryingInterrupts {
       fallocate(file.raw, 0, geometry.bytes(inPages: slots.lowerBound.rawValue), bytes)
     }
-    // A filesystem that can't takes the space with each write.
     if result != 0, errorNumber == ENOSPC { throw PortFailure(.writeSwapFile, errorNumber: errorNumber) }
+    // A filesystem that can't takes the space with each write.
+    if result != 0 { promised.withLock { $0 += bytes } }
   }
 
   package func write(_ pages: [PageIndex], to slots: SlotRange) throws(PortFailure) -> [PageChecksum] {
@@ -104,6 +107,7 @@ package final class SwapFileStore: SwapFile, @unchecked Sendable {
   }
 
   package func makeDurable() throws(PortFailure) {
+    defer { promised.withLock { $0 = 0 } }
     try behind.finish()
     guard !isDirect.isSet else { return }
     let (result, errorNumber) = retryingInterrupts { fdatasync(file.raw) }
