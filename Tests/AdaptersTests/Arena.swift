@@ -88,8 +88,8 @@ final class Arena: @unchecked Sendable {  // addresses never change
   // MARK: The monitor's requests; each answers with the error number
 
   @discardableResult
-  func register(_ pages: Range<Int>? = nil) -> Int32 {
-    var request = uffdio_register(range: range(pages ?? 0..<pageCount), mode: Self.modes)
+  func register(_ pages: Range<Int>? = nil, modes: UInt64 = modes) -> Int32 {
+    var request = uffdio_register(range: range(pages ?? 0..<pageCount), mode: modes)
     return control(UFFD.UFFDIO_REGISTER, &request)
   }
 

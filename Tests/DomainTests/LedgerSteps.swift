@@ -8,7 +8,7 @@ extension LedgerDriver {
     case 0: tenantWrites(&choices)
     case 1, 2: try move(&choices)
     case 3: try fault(&choices)
-    case 4: try returnStaged(&choices)
+    case 4: if choices.chance(oneIn: 2) { try returnStaged(&choices) } else { try returnMasked(&choices) }
     case 5: discard(&choices)
     case 6: settle(&choices)
     case 7: try trim(&choices)
@@ -123,10 +123,43 @@ extension LedgerDriver {
     let run = ledger.nextStaged(from: PageIndex(range.lowerBound), before: PageIndex(range.upperBound), limit: limit)
     let expected = nextRun(from: range.lowerBound, before: range.upperBound, limit: limit) { $0.state == .staged }
     try requireEqual(run.map(Self.raw), expected, "staged pages in \(range), limit \(limit)")
+    try checkMask(in: range)
     guard let run, let expected else { return }
     choices.note("staged pages \(expected) come back")
     ledger.pagesReturned(run)
     for page in expected { returned(page) }
+  }
+
+  /// Some of 64 pages come back together, and others among them may be the guest's by then.
+  mutating func returnMasked(_ choices: inout Choices) throws {
+    let range = choices.range(below: pages.count)
+    try checkMask(in: range)
+    guard var staged = ledger.nextStagedMask(from: PageIndex(range.lowerBound), before: PageIndex(range.upperBound))
+    else { return }
+    var returned = PageMask(start: staged.start)
+    var numbers: [Int] = []
+    while let run = staged.popRun() {
+      let part = run.prefix(choices.int(in: 0...run.count))
+      returned.insert(part)
+      numbers += part.map(\.rawValue)
+    }
+    choices.note("staged pages \(numbers) come back together")
+    if let first = numbers.first, choices.chance(oneIn: 2) {
+      ledger.pagesReturned(PageIndex(first)..<PageIndex(first + 1), faultFrom: .staging)
+      faults.count(.staging)
+    }
+    ledger.pagesReturned(returned)
+    for page in numbers { self.returned(page) }
+  }
+
+  private func checkMask(in range: Range<Int>) throws {
+    var mask = ledger.nextStagedMask(from: PageIndex(range.lowerBound), before: PageIndex(range.upperBound))
+    let first = range.first { pages[$0].state == .staged }
+    try requireEqual(mask?.start.rawValue, first, "the first staged page in \(range)")
+    var found: [Int] = []
+    while let run = mask?.popRun() { found += run.map(\.rawValue) }
+    let expected = first.map { ($0..<min($0 + 64, range.upperBound)).filter { pages[$0].state == .staged } } ?? []
+    try requireEqual(found, expected, "staged pages in \(range), 64 at most")
   }
 
   mutating func readAhead(_ choices: inout Choices) throws {

@@ -123,6 +123,8 @@ import Testing
         try requireEqual(
           bitmap.nextRun(from: start, before: end, limit: limit), model.nextRun(from: start, before: end, limit: limit),
           "next run from \(start) before \(end), limit \(limit)")
+        let word = (0..<64).reduce(UInt64(0)) { $0 | (model.members.contains(start + $1) ? 1 << UInt64($1) : 0) }
+        try requireEqual(bitmap.word(from: start), word, "word from \(start)")
       }
       let members = (0..<capacity).filter(bitmap.contains)
       try requireEqual(members, model.members.sorted(), "members")
@@ -177,6 +179,8 @@ import Testing
         try requireEqual(bitmap.count, members.count, "count")
         let sorted = members.sorted()
         for start in edges {
+          let word = (0..<64).reduce(UInt64(0)) { $0 | (members.contains(start + $1) ? 1 << UInt64($1) : 0) }
+          try requireEqual(bitmap.word(from: start), word, "word from \(start)")
           let next = sorted.first { $0 >= start }
           try requireEqual(bitmap.nextMember(from: start), next, "next member from \(start)")
           try requireEqual(bitmap.lastMember(before: start), sorted.last { $0 < start }, "last before \(start)")

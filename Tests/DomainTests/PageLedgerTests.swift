@@ -44,6 +44,22 @@ import Testing
     }
   }
 
+  @Test("copies are given back by one at a time, until there are too many")
+  func releaseTurns() {
+    let driver = LedgerDriver(pageCount: 8)
+    driver.ledger.pagesPunching(LedgerDriver.range(0..<8), zero: [])
+    driver.ledger.pagesStaged(LedgerDriver.range(0..<8))
+    driver.ledger.pagesReturned(LedgerDriver.range(0..<4))
+    #expect(driver.ledger.takeReleaseTurn(unlessMoreThan: 4))
+    #expect(!driver.ledger.takeReleaseTurn(unlessMoreThan: 4))
+    driver.ledger.pagesReturned(Self.page(4))
+    #expect(driver.ledger.takeReleaseTurn(unlessMoreThan: 4))
+    driver.ledger.endReleaseTurn()
+    #expect(!driver.ledger.takeReleaseTurn(unlessMoreThan: 5), "the first one is not done")
+    driver.ledger.endReleaseTurn()
+    #expect(driver.ledger.takeReleaseTurn(unlessMoreThan: 5))
+  }
+
   // MARK: Single steps whose order matters
 
   static var noCounts: PageCounts { LedgerDriver(pageCount: 1).ledger.counts }

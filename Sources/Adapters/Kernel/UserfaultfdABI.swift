@@ -27,6 +27,7 @@ enum UFFD {
 
   static let REGISTER_MODE_MISSING: UInt64 = 1 << 0
   static let REGISTER_MODE_WP: UInt64 = 1 << 1
+  static let REGISTER_MODE_MINOR: UInt64 = 1 << 2
   static let WRITEPROTECT_MODE_WP: UInt64 = 1 << 0
   /// Bit numbers of the ioctls that a registered range allows.
   static let IOCTL_WRITEPROTECT: UInt64 = 1 << 6

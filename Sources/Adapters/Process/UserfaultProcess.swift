@@ -121,6 +121,7 @@ package final class UserfaultProcess: MonitoredProcess {
   // MARK: Pages in
 
   package func install(_ pages: PageRange, from source: PageSource<LockedBuffer>) -> InstallResult {
+    if case .buffer(let buffer, let index) = source { return install(pages, from: buffer.page(index)) }
     var installed = 0
     var stop: InstallResult.Stop?
     do throws(PortFailure) {
@@ -140,7 +141,8 @@ package final class UserfaultProcess: MonitoredProcess {
     var done = 0
     var chunk = pages.count
     while done < pages.count {
-      guard let place = addresses.firstMapped(of: (pages.lowerBound + done)..<pages.upperBound) else {
+      let rest = (pages.lowerBound + done)..<pages.upperBound
+      guard let place = mappings.withLock({ $0.firstMapped(of: rest) }) else {
         return InstallResult(installed: done, stop: .failed(errorNumber: ENOENT))
       }
       var request = uffdio_copy(
@@ -265,8 +267,10 @@ package final class UserfaultProcess: MonitoredProcess {
     try setProtection(pages, mode: 0)
   }
 
+  private static let modes = UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_WP
+
   private func register(_ range: uffdio_range) -> Int32 {
-    var request = uffdio_register(range: range, mode: UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_WP)
+    var request = uffdio_register(range: range, mode: Self.modes)
     let errorNumber = control(UFFD.UFFDIO_REGISTER, &request)
     if errorNumber == 0 && request.ioctls & UFFD.IOCTL_WRITEPROTECT == 0 {
       _ = unregister(range)
@@ -277,7 +281,18 @@ package final class UserfaultProcess: MonitoredProcess {
 
   private func unregister(_ range: uffdio_range) -> Int32 {
     var range = range
+    // Where a range is registered for write protection, UNREGISTER takes write access from all that is mapped, page by page
+    // (userfaultfd_clear_vma in mm/userfaultfd.c): so long nobody's fault is served, and each page costs its next writer
+    // another one. Nothing is protected any more, so registering without it first avoids that. The kernel only changes what a
+    // range is registered for where something is asked for that it is not: minor faults. (Who meets one waits until the
+    // range is woken below.) A kernel that knows none refuses, and has changed nothing.
+    var other = uffdio_register(range: range, mode: UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_MINOR)
+    let isChanged = control(UFFD.UFFDIO_REGISTER, &other) == 0
     let errorNumber = control(UFFD.UFFDIO_UNREGISTER, &range)
+    if errorNumber != 0, isChanged {
+      var again = uffdio_register(range: range, mode: Self.modes)
+      _ = control(UFFD.UFFDIO_REGISTER, &again)
+    }
     // UNREGISTER wakes waiters before it shuts the range for faults: one that came between the two waits on, for ever.
     _ = control(UFFD.UFFDIO_WAKE, &range)
     return errorNumber

@@ -95,6 +95,13 @@ package struct PageBitmap: Sendable {
     return first..<(last - first > limit ? first + limit : last)
   }
 
+  /// The members among the 64 places from `start` on: it is bit 0.
+  package func word(from start: Int) -> UInt64 {
+    let (index, shift) = (start >> 6, UInt64(start & 63))
+    let low = start < capacity ? word(index) >> shift : 0
+    return shift == 0 || (index + 1) << 6 >= capacity ? low : low | word(index + 1) << (64 - shift)
+  }
+
   private func next(from start: Int, flip: UInt64) -> Int? {
     guard start < capacity else { return nil }
     var mask: UInt64 = ~0 << UInt64(start & 63)

@@ -4,14 +4,24 @@ extension PageLedger {
   /// is kept, stale, so that trim can find the page unchanged later.
   package func pagesReturned(_ range: PageRange, faultFrom source: FaultSource? = nil) {
     locked {
-      var position = range.lowerBound.rawValue
-      while position < range.upperBound.rawValue {
-        position = returnPlainlyStaged(from: position, before: range.upperBound.rawValue)
-        guard position < range.upperBound.rawValue else { break }
-        takeBack(PageIndex(position), table.record(of: PageIndex(position)))
-        position += 1
-      }
+      takeBack(range)
       books.counters.count(source)
+    }
+  }
+
+  /// The same for scattered ones.
+  package func pagesReturned(_ pages: PageMask) {
+    var pages = pages
+    locked { while let run = pages.popRun() { takeBack(run) } }
+  }
+
+  private func takeBack(_ range: PageRange) {
+    var position = range.lowerBound.rawValue
+    while position < range.upperBound.rawValue {
+      position = returnPlainlyStaged(from: position, before: range.upperBound.rawValue)
+      guard position < range.upperBound.rawValue else { break }
+      takeBack(PageIndex(position), table.record(of: PageIndex(position)))
+      position += 1
     }
   }
 

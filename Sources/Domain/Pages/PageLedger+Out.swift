@@ -246,6 +246,18 @@ extension PageLedger {
     locked { books.releasable.insert(run.lowerBound.rawValue..<run.upperBound.rawValue) }
   }
 
+  /// - Returns: false where it is somebody else's turn to give copies back, and no more than `pages` wait for that. After true,
+  ///   `endReleaseTurn` is to be called.
+  package func takeReleaseTurn(unlessMoreThan pages: Int) -> Bool {
+    locked {
+      guard books.releasers == 0 || books.releasable.count > pages else { return false }
+      books.releasers += 1
+      return true
+    }
+  }
+
+  package func endReleaseTurn() { locked { books.releasers -= 1 } }
+
   private func nextReleasable(from start: Int, limit: Int) -> Range<Int>? {
     guard let first = books.releasable.nextMember(from: start) else { return nil }
     let bound = min(books.staged.nextMember(from: first) ?? pageCount, first + limit)

@@ -150,6 +150,15 @@ package final class PageLedger<Table: RecordTable, Lock: LedgerLock>: @unchecked
     locked { pages(books.staged.nextRun(from: page.rawValue, before: end.rawValue, limit: limit)) }
   }
 
+  /// The same, and which of the pages from there on, 64 at most, are staged.
+  package func nextStagedMask(from page: PageIndex, before end: PageIndex) -> PageMask? {
+    locked {
+      guard let first = books.staged.nextMember(from: page.rawValue), first < end.rawValue else { return nil }
+      let beyond = max(0, PageMask.capacity - (end.rawValue - first))
+      return PageMask(start: PageIndex(first), bits: books.staged.word(from: first) & (~0 >> UInt64(beyond)))
+    }
+  }
+
   package func nextUnreadable(from page: PageIndex) -> PageIndex? {
     locked { books.unreadable.nextMember(from: page.rawValue).map { PageIndex($0) } }
   }

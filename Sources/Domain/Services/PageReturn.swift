@@ -49,44 +49,54 @@ struct PageReturn<Ports: TenantPorts>: Sendable {
       return outcome
     }
     guard outcome.failure == nil else { return outcome }
-    memory.releaseIfPossible(limit: Self.releasedHugePages * memory.map.geometry.hugePagePages)
+    memory.releaseByTurns(limit: Self.releasedHugePages * memory.map.geometry.hugePagePages)
     return outcome
   }
 
   /// The next staged pages, and over gaps that cost less than another read.
   private func nextRead(from start: PageIndex, before end: PageIndex) -> PageRange? {
-    func next(_ position: PageIndex, _ end: PageIndex) -> PageRange? {
-      memory.ledger.nextStaged(from: position, before: end, limit: Self.pagesPerRead)
-    }
-    guard var read = next(start, end) else { return nil }
-    let end = min(end, read.lowerBound + Self.pagesPerRead)
-    while read.upperBound < end, let more = next(read.upperBound, min(end, read.upperBound + (Self.longestGap + 1))) {
-      read = read.lowerBound..<min(more.upperBound, end)
+    // So many as stay in the processor's cache.
+    var staged = memory.ledger.nextStagedMask(from: start, before: end)
+    guard var read = staged?.popRun() else { return nil }
+    while let next = staged?.popRun(), read.upperBound.distance(to: next.lowerBound) <= Self.longestGap {
+      read = read.lowerBound..<next.upperBound
     }
     return read
   }
 
-  /// What stays in the processor's cache.
-  private static var pagesPerRead: Int { 64 }
   private static var longestGap: Int { 4 }
 
-  /// What is staged of what was read.
+  /// What is staged of what was read, and recorded at once: until the gate is let go, pages can only come back besides, and
+  /// of those the guest's own content wins.
   private func install(
     _ read: PageRange, of buffer: Ports.File.Buffer, by process: Ports.Process, _ outcome: inout Outcome
   ) {
-    var position = read.lowerBound
-    while let run = memory.ledger.nextStaged(from: position, before: read.upperBound, limit: read.count) {
-      let next = install(
-        run, from: .buffer(buffer, index: read.lowerBound.distance(to: run.lowerBound)), by: process)
-      outcome.pages += next.pages
-      outcome.stop = next.stop
-      if next.stop != nil || next.pages == 0 { break }
-      position = run.lowerBound + next.pages
+    guard var staged = memory.ledger.nextStagedMask(from: read.lowerBound, before: read.upperBound) else { return }
+    var returned = PageMask(start: staged.start)
+    defer { memory.ledger.pagesReturned(returned) }
+    while let run = staged.popRun() {
+      var rest = run
+      while !rest.isEmpty {
+        let source = PageSource.buffer(buffer, index: read.lowerBound.distance(to: rest.lowerBound))
+        let next = install(rest, from: source, by: process) { returned.insert($0) }
+        outcome.pages += next.pages
+        outcome.stop = next.stop
+        if next.stop != nil || next.pages == 0 { return }
+        rest = (rest.lowerBound + next.pages)..<rest.upperBound
+      }
     }
   }
 
   /// To be called under the shared gate.
   func install(_ run: PageRange, from source: PageSource<Ports.File.Buffer>, by process: Ports.Process) -> Outcome {
+    install(run, from: source, by: process) { memory.ledger.pagesReturned($0) }
+  }
+
+  /// - Parameter record: what is the guest's again, in this same hold of the gate.
+  private func install(
+    _ run: PageRange, from source: PageSource<Ports.File.Buffer>, by process: Ports.Process,
+    record: (PageRange) -> Void
+  ) -> Outcome {
     let result = process.install(run, from: source)
     let isUnmapped = result.stop == .failed(errorNumber: ErrorNumber.noEntry)
     if isUnmapped, result.installed == 0 { return putBack(run, from: source) }
@@ -97,7 +107,7 @@ struct PageReturn<Ports: TenantPorts>: Sendable {
       process.wake(page..<(page + 1))
       returned += 1
     }
-    if returned > 0 { memory.ledger.pagesReturned(run.lowerBound..<(run.lowerBound + returned)) }
+    if returned > 0 { record(run.lowerBound..<(run.lowerBound + returned)) }
     return Outcome(pages: returned, stop: isUnmapped ? nil : result.stop)
   }
 

@@ -99,6 +99,14 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
   /// them go with the staging memory in the end.
   func releaseIfPossible(limit: Int) { do throws(PortFailure) { _ = try releaseStaging(limit: limit) } catch {} }
 
+  /// The same, by one at a time: the kernel lets only one give back a file's memory at a time, and who waits for that could
+  /// copy meanwhile. So what is left lying is up to `limit`, and what is brought back during a turn.
+  func releaseByTurns(limit: Int) {
+    guard ledger.takeReleaseTurn(unlessMoreThan: limit) else { return }
+    defer { ledger.endReleaseTurn() }
+    releaseIfPossible(limit: limit)
+  }
+
   /// A few microseconds each.
   private static var runsPerHold: Int { 128 }
 
