@@ -1,3 +1,4 @@
+import Domain
 import Glibc
 import Testing
 
@@ -62,5 +63,46 @@ import Testing
     #expect(tenant.end() == .exit(0x5A), "the child has read what it was given")
     taken.settle(at: 0)
     #expect(taken.event(at: 0) == .other && taken.count == 1)
+  }
+
+  @Test("who is forked while its parent is unregistered does not wait for pages that are there")
+  func forkedWhileUnregistered() throws {
+    let file = try makeGuestFile(pages: 1)
+    put(filled(7), in: file, page: 0)
+    let bytes = Machinery.pageBytes
+    let page = try #require(mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.raw, 0))
+    defer { munmap(page, bytes) }
+    let address = UInt64(UInt(bitPattern: page))
+
+    let tenant = try Child { inside in
+      let userfaultfd = try Userfaultfd.create().descriptor
+      try Userfaultfd.handshake(userfaultfd, features: UFFD.FEATURE_EVENT_FORK)
+      var register = uffdio_register(
+        range: uffdio_range(start: address, len: UInt64(bytes)),
+        mode: UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_MINOR)
+      guard ioctl(userfaultfd.raw, UFFD.UFFDIO_REGISTER, &register) == 0 else { return 98 }
+      inside.tell(userfaultfd.raw)
+      let child = c_fork()  // returns once its event was read
+      if child == 0 { _exit(Int32(page.load(as: UInt8.self))) }
+      var status: Int32 = 0
+      waitpid(child, &status, 0)
+      return status >> 8 & 0xFF
+    }
+    let userfaultfd = try tenant.take(try #require(tenant.hear()))
+    _ = fcntl(userfaultfd.raw, F_SETFL, O_NONBLOCK)
+    let inspected = try GuestFileInspection.inspect(file, number: 0, geometry: Machinery.geometry)
+    let region = RegionRequest(address: address, size: UInt64(bytes), file: 0, offset: 0)
+    let map = try RegionMap([region], files: [inspected], geometry: Machinery.geometry)
+    let process = try UserfaultProcess(
+      userfaultfd: userfaultfd, handle: try ProcessHandle(pid: tenant.pid), map: map,
+      staging: StagingArea(pageCount: 1, geometry: Machinery.geometry, hasher: testHasher))
+    #expect(eventually { (try? process.readEvents().count) == 1 })
+    guard case .forked(let number) = process.leftEvents.event(at: 0) else {
+      Issue.record("the fork's event is not there")
+      return
+    }
+    let child = try #require(process.takeChild(number))
+    #expect(tenant.end() == .exit(7))
+    withExtendedLifetime(child) {}
   }
 }

@@ -95,6 +95,8 @@ package final class UserfaultProcess: MonitoredProcess {
         userfaultfd: descriptor, handle: nil, map: map, staging: staging, addresses: addresses, isForked: true,
         isDrained: isDrained)
       child.registered.store(isRegistered, ordering: .relaxed)
+      // Forked just as this one was unregistered, it has kept the way there. (What it is registered for already is no work.)
+      for range in child.everything { _ = child.setModes(Self.modes, of: range) }
       return child
     } catch {
       // Closed, it would read zeros: who can't be served waits.
@@ -270,13 +272,19 @@ package final class UserfaultProcess: MonitoredProcess {
   private static let modes = UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_WP
 
   private func register(_ range: uffdio_range) -> Int32 {
-    var request = uffdio_register(range: range, mode: Self.modes)
-    let errorNumber = control(UFFD.UFFDIO_REGISTER, &request)
-    if errorNumber == 0 && request.ioctls & UFFD.IOCTL_WRITEPROTECT == 0 {
+    let (errorNumber, calls) = setModes(Self.modes, of: range)
+    if errorNumber == 0 && calls & UFFD.IOCTL_WRITEPROTECT == 0 {
       _ = unregister(range)
       return EOPNOTSUPP
     }
     return errorNumber
+  }
+
+  /// - Returns: the error number, and which calls the range allows then.
+  private func setModes(_ modes: UInt64, of range: uffdio_range) -> (errorNumber: Int32, calls: UInt64) {
+    var request = uffdio_register(range: range, mode: modes)
+    let errorNumber = control(UFFD.UFFDIO_REGISTER, &request)
+    return (errorNumber, request.ioctls)
   }
 
   private func unregister(_ range: uffdio_range) -> Int32 {
@@ -286,13 +294,9 @@ package final class UserfaultProcess: MonitoredProcess {
     // another one. Nothing is protected any more, so registering without it first avoids that. The kernel only changes what a
     // range is registered for where something is asked for that it is not: minor faults. (Who meets one waits until the
     // range is woken below.) A kernel that knows none refuses, and has changed nothing.
-    var other = uffdio_register(range: range, mode: UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_MINOR)
-    let isChanged = control(UFFD.UFFDIO_REGISTER, &other) == 0
+    let isChanged = setModes(UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_MINOR, of: range).errorNumber == 0
     let errorNumber = control(UFFD.UFFDIO_UNREGISTER, &range)
-    if errorNumber != 0, isChanged {
-      var again = uffdio_register(range: range, mode: Self.modes)
-      _ = control(UFFD.UFFDIO_REGISTER, &again)
-    }
+    if errorNumber != 0, isChanged { _ = setModes(Self.modes, of: range) }
     // UNREGISTER wakes waiters before it shuts the range for faults: one that came between the two waits on, for ever.
     _ = control(UFFD.UFFDIO_WAKE, &range)
     return errorNumber
