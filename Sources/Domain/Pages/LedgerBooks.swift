@@ -18,7 +18,7 @@ struct LedgerBooks: Sendable {
   /// Not unreadable any more, while processes may still fail at them.
   var unhealed: PageBitmap
   var releaseCursor = 0
-  /// Whose turn it is to give copies back.
+  /// How many give copies back by turns just now.
   var releasers = 0
   var discardGeneration = 0
   /// So may all pages be: an earlier worker has died, and what it knew of removals is lost.

@@ -22,7 +22,8 @@ package struct PageMask: Equatable, Sendable {
   }
 
   private func mask(of run: PageRange) -> UInt64 {
-    precondition(run.count <= Self.capacity && run.lowerBound >= start, "pages outside of the mask")
-    return (~0 >> UInt64(Self.capacity - run.count)) << UInt64(start.distance(to: run.lowerBound))
+    let offset = start.distance(to: run.lowerBound)
+    precondition(offset >= 0 && offset + run.count <= Self.capacity, "pages outside of the mask")
+    return (~0 >> UInt64(Self.capacity - run.count)) << UInt64(offset)
   }
 }

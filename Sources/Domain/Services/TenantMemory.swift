@@ -99,8 +99,8 @@ package final class TenantMemory<Ports: TenantPorts>: Sendable {
   /// them go with the staging memory in the end.
   func releaseIfPossible(limit: Int) { do throws(PortFailure) { _ = try releaseStaging(limit: limit) } catch {} }
 
-  /// The same, by one at a time: the kernel lets only one give back a file's memory at a time, and who waits for that could
-  /// copy meanwhile. So what is left lying is up to `limit`, and what is brought back during a turn.
+  /// The same, unless somebody else is at it: the kernel lets one at a time give back a file's memory, and who waits for that
+  /// could copy meanwhile. More than `limit` are not left lying: then both do it.
   func releaseByTurns(limit: Int) {
     guard ledger.takeReleaseTurn(unlessMoreThan: limit) else { return }
     defer { ledger.endReleaseTurn() }
