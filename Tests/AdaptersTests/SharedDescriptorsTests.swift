@@ -8,18 +8,15 @@ import Testing
 
 /// What a worker's death leaves of its descriptors.
 @Suite(.enabled(if: Machinery.hasUserfaultfd && Machinery.isRoot), .serialized) struct SharedDescriptorsTests {
-  @Test("a child whose fork was read by a worker that died right after is served by the next one")
-  func forkedChild() throws {
-    // A private page, at the same address in everybody.
-    let page = try #require(mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))
-    defer { munmap(page, 4096) }
-    let address = UInt64(UInt(bitPattern: page))
-
-    let tenant = try Child { inside in
+  /// Registers a page, and forks; its exit code is its child's, who reads the page's first byte.
+  private static func forkingTenant(_ page: UnsafeMutableRawPointer, bytes: Int, modes: UInt64) throws -> Child {
+    let range = uffdio_range(start: UInt64(UInt(bitPattern: page)), len: UInt64(bytes))
+    // What the child uses first would wait for ever for a lock of the runtime's that another thread had at the fork.
+    try Userfaultfd.handshake(Userfaultfd.create().descriptor, features: UFFD.FEATURE_EVENT_FORK)
+    return try Child { inside in
       let userfaultfd = try Userfaultfd.create().descriptor
       try Userfaultfd.handshake(userfaultfd, features: UFFD.FEATURE_EVENT_FORK)
-      var register = uffdio_register(
-        range: uffdio_range(start: address, len: 4096), mode: UFFD.REGISTER_MODE_MISSING)
+      var register = uffdio_register(range: range, mode: modes)
       guard ioctl(userfaultfd.raw, UFFD.UFFDIO_REGISTER, &register) == 0 else { return 98 }
       inside.tell(userfaultfd.raw)
       let child = c_fork()  // returns once its event was read
@@ -28,6 +25,16 @@ import Testing
       waitpid(child, &status, 0)
       return status >> 8 & 0xFF
     }
+  }
+
+  @Test("a child whose fork was read by a worker that died right after is served by the next one")
+  func forkedChild() throws {
+    // A private page, at the same address in everybody.
+    let page = try #require(mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))
+    defer { munmap(page, 4096) }
+    let address = UInt64(UInt(bitPattern: page))
+
+    let tenant = try Self.forkingTenant(page, bytes: 4096, modes: UFFD.REGISTER_MODE_MISSING)
     let tenantsNumber = try #require(tenant.hear())
     let userfaultfd = try tenant.take(tenantsNumber)
 
@@ -74,20 +81,8 @@ import Testing
     defer { munmap(page, bytes) }
     let address = UInt64(UInt(bitPattern: page))
 
-    let tenant = try Child { inside in
-      let userfaultfd = try Userfaultfd.create().descriptor
-      try Userfaultfd.handshake(userfaultfd, features: UFFD.FEATURE_EVENT_FORK)
-      var register = uffdio_register(
-        range: uffdio_range(start: address, len: UInt64(bytes)),
-        mode: UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_MINOR)
-      guard ioctl(userfaultfd.raw, UFFD.UFFDIO_REGISTER, &register) == 0 else { return 98 }
-      inside.tell(userfaultfd.raw)
-      let child = c_fork()  // returns once its event was read
-      if child == 0 { _exit(Int32(page.load(as: UInt8.self))) }
-      var status: Int32 = 0
-      waitpid(child, &status, 0)
-      return status >> 8 & 0xFF
-    }
+    let tenant = try Self.forkingTenant(
+      page, bytes: bytes, modes: UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_MINOR)
     let userfaultfd = try tenant.take(try #require(tenant.hear()))
     _ = fcntl(userfaultfd.raw, F_SETFL, O_NONBLOCK)
     let inspected = try GuestFileInspection.inspect(file, number: 0, geometry: Machinery.geometry)

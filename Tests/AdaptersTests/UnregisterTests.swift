@@ -146,6 +146,20 @@ private final class Touchers: Sendable {
     #expect(faultsOfWriting(arena) < Self.otherFaults)
   }
 
+  @Test("protection that could not be lifted is no more once the range was unregistered")
+  func leftProtection() throws {
+    let (arena, process) = try Self.tenant(pages: 4)
+    defer { arena.close() }
+    try process.register()
+    #expect(try process.protect(pages(0, 4)) == .done)
+    #expect(arena.unregister(0..<1) == 0)
+    #expect(throws: PortFailure(.protectRange, errorNumber: ENOENT)) { try process.unprotect(pages(0, 4)) }
+    try process.unregister()
+    try process.register()
+    #expect(try arena.storing(8, 2).wait() == true)
+    try process.unregister()
+  }
+
   @Test("registered again, a range that was left on its way to be unregistered is as before")
   func registeringAgain() throws {
     let (arena, process) = try Self.tenant(pages: 4)

@@ -266,8 +266,14 @@ package final class UserfaultProcess: MonitoredProcess {
   }
 
   package func unprotect(_ pages: PageRange) throws(PortFailure) -> ProtectionResult {
-    try setProtection(pages, mode: 0)
+    do throws(PortFailure) { return try setProtection(pages, mode: 0) } catch {
+      mayBeProtected.store(true, ordering: .relaxed)
+      throw error
+    }
   }
+
+  /// Lifting protection has failed once, so some of it may be left.
+  private let mayBeProtected = Atomic(false)
 
   private static let modes = UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_WP
 
@@ -291,10 +297,13 @@ package final class UserfaultProcess: MonitoredProcess {
     var range = range
     // Where a range is registered for write protection, UNREGISTER takes write access from all that is mapped, page by page
     // (userfaultfd_clear_vma in mm/userfaultfd.c): so long nobody's fault is served, and each page costs its next writer
-    // another one. Nothing is protected any more, so registering without it first avoids that. The kernel only changes what a
-    // range is registered for where something is asked for that it is not: minor faults. (Who meets one waits until the
-    // range is woken below.) A kernel that knows none refuses, and has changed nothing.
-    let isChanged = setModes(UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_MINOR, of: range).errorNumber == 0
+    // another one. Where nothing is protected any more, registering without it first avoids that. (Else the walk is needed: what
+    // stays protected waits for ever once it is registered again.) The kernel only changes what a range is registered for where
+    // something is asked for that it is not: minor faults. Who meets one waits until the range is woken below. A kernel that
+    // knows none refuses, and has changed nothing.
+    let isChanged =
+      !mayBeProtected.load(ordering: .relaxed)
+      && setModes(UFFD.REGISTER_MODE_MISSING | UFFD.REGISTER_MODE_MINOR, of: range).errorNumber == 0
     let errorNumber = control(UFFD.UFFDIO_UNREGISTER, &range)
     if errorNumber != 0, isChanged { _ = setModes(Self.modes, of: range) }
     // UNREGISTER wakes waiters before it shuts the range for faults: one that came between the two waits on, for ever.
